@@ -1,0 +1,35 @@
+"""Distil, compress and export Keras models: the public names.
+
+Names are loaded when they are first used, so that importing the package costs nothing and a script
+can choose the Keras (see `TF_USE_LEGACY_KERAS`) before TensorFlow is imported.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Distiller": "distiller",
+    "AdversarialDistiller": "adversarial",
+    "StopOnNonFinite": "callbacks",
+    "InputError": "errors",
+    "compression": None,
+    "data": None,
+    "methods": None,
+    "models": None,
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        home = _HOMES[name]
+        module = importlib.import_module(f"{__name__}.{home or name}")
+        return getattr(module, name) if home else module
+    methods = importlib.import_module(f"{__name__}.methods")
+    for method in methods.names():
+        if name.lower() == method.replace("_", "") and name[0].isupper():
+            return methods.get(method)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

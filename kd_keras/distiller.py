@@ -1,0 +1,360 @@
+"""Train a student under a frozen teacher, with Keras' own `fit`."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from kd_keras import taps
+from kd_keras.errors import InputError
+from kd_keras.labels import LabelLoss, check_values
+from kd_keras.methods.base import Method, at_least_zero
+from kd_keras.serialization import deserialize, serializable, serialize
+from kd_keras.taps import Outputs
+from kd_keras.updates import (
+    apply_update,
+    build_optimizer,
+    global_batch_size,
+    replicas,
+    scale_loss,
+    weighted,
+)
+
+#: A term of the loss: its weight, and its value for each example, `(batch,)`.
+Term = tuple[float, tf.Tensor]
+
+
+class _Untracked:
+    """Keeps a value out of its owner's variables, checkpoints and saved files."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+@serializable(package="kd_keras")
+class Distiller(tf.keras.Model):
+    """A student that learns from a teacher, and from labels if there are any.
+
+    The loss of a step is, with the mean over the global batch (also under a distribution strategy),
+
+        label_weight * loss(y, student(x)) + sum(method.weight * method) + student.losses
+
+    where `student.losses` are the student's own regularization losses. `evaluate` and `predict`
+    are the student's; the `val_loss` is its label loss. The teacher runs in inference mode and is
+    not changed in any way; it is not part of the distiller's weights or files.
+
+    Args:
+        student: The model to train. It gives logits; see `from_logits`.
+        teacher: The model to learn from. May be set later, or anew after loading, as
+            `distiller.teacher = model`.
+        methods: The terms of the loss beside the label loss.
+        label_weight: Factor of the label loss, at least 0.
+        from_logits: False says that the models end in softmax: their logits are then the logarithm
+            of their probabilities, clipped at 1e-7. True, the default, refuses such models, whose
+            probabilities would be taken for logits in silence.
+        teacher_from_logits: The same for the teacher alone, where it differs from the student.
+        **kwargs: `name` and `dtype`, as in `tf.keras.Model`.
+
+    Raises:
+        InputError: If a layer that a method reads is missing, or shapes do not fit.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> def net(width):
+        ...     layers = [tf.keras.layers.Dense(width, "relu"), tf.keras.layers.Dense(3)]
+        ...     return tf.keras.Sequential([tf.keras.Input((4,)), *layers])
+        >>> distiller = kd.Distiller(net(4), net(32), methods=[kd.SoftTargets(temperature=2.0)])
+        >>> distiller.compile(optimizer="adam", loss=None)  # without labels
+        >>> history = distiller.fit(tf.random.normal((32, 4)), verbose=0)
+        >>> sorted(history.history)
+        ['loss', 'soft_targets']
+    """
+
+    def __init__(
+        self,
+        student: Any,
+        teacher: Any = None,
+        methods: Iterable[Method] = (),
+        label_weight: float = 1.0,
+        *,
+        from_logits: bool = True,
+        teacher_from_logits: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.student = student
+        self._methods = _Untracked(_distinctly_named(methods))
+        self.label_weight = at_least_zero("label_weight", label_weight)
+        self.from_logits = from_logits
+        self.teacher_from_logits = (
+            from_logits if teacher_from_logits is None else teacher_from_logits
+        )
+        self._label_loss: LabelLoss | None = None
+        self._trackers = _Untracked({})
+        self._compile_arguments = _Untracked({})
+        self.built = bool(getattr(student, "built", False))
+        self.teacher = teacher
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Keras would track a teacher that is assigned, before the property can hide it.
+        if name == "teacher":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def teacher(self) -> Any:
+        """The model to learn from, or None."""
+        return self._teacher.value
+
+    @teacher.setter
+    def teacher(self, teacher: Any) -> None:
+        self._teacher = _Untracked(teacher)
+        if teacher is not None:
+            self._check_models()
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The terms of the loss beside the label loss."""
+        return self._methods.value
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        metrics: Any = None,
+        *,
+        teacher_accuracy: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Configure the training; the arguments are those of `tf.keras.Model.compile`.
+
+        Args:
+            optimizer: The student's optimizer.
+            loss: The label loss; None trains without labels.
+            metrics: Metrics of the student's output.
+            teacher_accuracy: Whether to log the teacher's accuracy on the training batches.
+            **kwargs: `weighted_metrics`, `run_eagerly`, `steps_per_execution`, `jit_compile`.
+
+        Raises:
+            InputError: If the loss and the student disagree on logits or probabilities, or there
+                is nothing to learn from.
+        """
+        if loss is None and not self._learns_without_labels():
+            raise InputError("nothing to learn from: give methods, or compile with a label loss")
+        super().compile(optimizer=optimizer, metrics=metrics, **kwargs)
+        self._label_loss = LabelLoss(loss, from_logits=self.from_logits) if loss else None
+        arguments = {"optimizer": optimizer, "loss": loss, "metrics": metrics}
+        arguments |= {"teacher_accuracy": teacher_accuracy, **kwargs}
+        self._compile_arguments = _Untracked(arguments)
+        names = ["loss", *self._logged_names()]
+        if teacher_accuracy:
+            names.append("teacher_accuracy")
+        self._trackers = _Untracked({name: tf.keras.metrics.Mean(name=name) for name in names})
+
+    @property
+    def metrics(self) -> list:
+        """The means of the loss and of each of its terms, then the user's metrics."""
+        own = self._trackers.value
+        return [*own.values(), *(m for m in super().metrics if m.name not in own)]
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        """The student's output."""
+        return self.student(inputs, training=training)
+
+    def build(self, input_shape: Any) -> None:
+        """Build the student."""
+        if not self.student.built:
+            self.student.build(input_shape)
+        self.built = True
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Train the student; the arguments are those of `tf.keras.Model.fit`.
+
+        Raises:
+            InputError: If there is no teacher, or labels are out of range.
+        """
+        if self.teacher is None and self._learns_without_labels():
+            raise InputError("the distiller has no teacher: set distiller.teacher = model")
+        if self._label_loss is not None:
+            check_values(y, self._label_loss, classes=_classes(self.student))
+        return super().fit(x, y, *args, **kwargs)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One update of the student from one batch."""
+        x, y, sample_weight = tf.keras.utils.unpack_x_y_sample_weight(data)
+        teacher = self._teacher_outputs(x)
+        with tf.GradientTape() as tape:
+            student, prediction = self._student_outputs(x)
+            terms = self._terms(teacher, student, y, prediction)
+            loss = self._loss(terms, sample_weight)
+            scaled = scale_loss(self.optimizer, loss)
+        apply_update(self.optimizer, tape, scaled, self._student_variables())
+        self._track_teacher(y, teacher)
+        return self._results(x, y, prediction, sample_weight)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Evaluate the student on one batch; the teacher is not run."""
+        x, y, sample_weight = tf.keras.utils.unpack_x_y_sample_weight(data)
+        prediction = self.student(x, training=False)
+        values = tf.zeros(tf.shape(prediction)[:1])
+        if self._label_loss is not None and y is not None:
+            values = weighted(self._label_loss(y, prediction), sample_weight)
+        self._trackers.value["loss"].update_state(values)
+        results = self._results(x, y, prediction, sample_weight)
+        return {k: v for k, v in results.items() if k == "loss" or k not in self._trackers.value}
+
+    def get_config(self) -> dict[str, Any]:
+        """The student, the methods and the weights; not the teacher."""
+        return {
+            "name": self.name,
+            "student": serialize(self.student),
+            "methods": [serialize(method) for method in self.methods],
+            "label_weight": self.label_weight,
+            "from_logits": self.from_logits,
+            "teacher_from_logits": self.teacher_from_logits,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Distiller":
+        """A distiller without its teacher, from what `get_config` gave."""
+        del custom_objects  # Keras has them in scope
+        methods = [deserialize(method) for method in config["methods"]]
+        rest = {key: value for key, value in config.items() if key not in ("student", "methods")}
+        return cls(student=deserialize(config["student"]), methods=methods, **rest)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """The arguments of `compile`."""
+        return serialize(self._compile_arguments.value)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as `get_compile_config` says, with room for the optimizer's saved state."""
+        self.compile(**deserialize(config))
+        build_optimizer(self.optimizer, self._student_variables())
+
+    def _learns_without_labels(self) -> bool:
+        return bool(self.methods)
+
+    def _logged_names(self) -> list[str]:
+        names = [method.name for method in self.methods]
+        return ["label_loss", *names] if self._label_loss is not None else names
+
+    def _student_variables(self) -> list:
+        """What the student's update trains."""
+        return list(self.student.trainable_variables)
+
+    def _teacher_layers(self) -> list[str]:
+        return [name for method in self.methods for name in method.teacher_layers]
+
+    def _student_layers(self) -> list[str]:
+        return [name for method in self.methods for name in method.student_layers]
+
+    def _teacher_outputs(self, x: Any) -> Outputs | None:
+        """The teacher's outputs on a batch, in inference mode and without gradient."""
+        if self.teacher is None:
+            return None
+        output, layers = taps.forward(self.teacher, x, self._teacher_layers(), training=False)
+        logits = taps.as_logits(output, from_logits=self.teacher_from_logits, role="teacher")
+        return Outputs(*tf.nest.map_structure(tf.stop_gradient, (logits, layers)))
+
+    def _student_outputs(self, x: Any) -> tuple[Outputs, tf.Tensor]:
+        """The student's outputs on a batch in training, and its output as the model gave it."""
+        output, layers = taps.forward(self.student, x, self._student_layers(), training=True)
+        logits = taps.as_logits(output, from_logits=self.from_logits, role="student")
+        return Outputs(logits, layers), output
+
+    def _terms(
+        self, teacher: Outputs | None, student: Outputs, y: Any, prediction: tf.Tensor
+    ) -> dict[str, Term]:
+        terms: dict[str, Term] = {}
+        if self._label_loss is not None:
+            if y is not None:
+                terms["label_loss"] = self.label_weight, self._label_loss(y, prediction)
+            elif self.label_weight > 0:
+                raise InputError(
+                    f"label_weight is {self.label_weight} but the data has no labels: give labels, "
+                    "or compile(loss=None)"
+                )
+        if teacher is not None:
+            self._check(teacher, student)
+            terms |= {m.name: (m.weight, m(teacher, student)) for m in self.methods}
+        return terms
+
+    def _loss(self, terms: dict[str, Term], sample_weight: Any) -> tf.Tensor:
+        """This replica's share of the mean loss over the global batch; tracks each term."""
+        total = tf.constant(0.0)
+        for name, (weight, values) in terms.items():
+            values = weighted(values, sample_weight)
+            self._trackers.value[name].update_state(values)
+            total += weight * values
+        regularization = sum(
+            (tf.cast(x, tf.float32) for x in self.student.losses), tf.constant(0.0)
+        )
+        self._trackers.value["loss"].update_state(total + regularization)
+        return tf.reduce_sum(total) / global_batch_size(total) + regularization / replicas()
+
+    def _track_teacher(self, y: Any, teacher: Outputs | None) -> None:
+        tracker = self._trackers.value.get("teacher_accuracy")
+        if tracker is None or teacher is None or y is None:
+            return
+        y = tf.convert_to_tensor(y)
+        one_hot = y.shape.rank == 2 and y.shape[-1] != 1
+        classes = tf.argmax(y, axis=-1) if one_hot else tf.reshape(tf.cast(y, tf.int64), [-1])
+        tracker.update_state(tf.equal(classes, tf.argmax(teacher.logits, axis=-1)))
+
+    def _results(self, x: Any, y: Any, prediction: Any, sample_weight: Any) -> dict[str, Any]:
+        if y is not None:
+            return self.compute_metrics(x, y, prediction, sample_weight)
+        return {name: tracker.result() for name, tracker in self._trackers.value.items()}
+
+    def _check_models(self) -> None:
+        """Refuse models that do not fit each other or the methods.
+
+        Both are traced once, on no data. Models that are not built yet are checked when the first
+        batch comes.
+        """
+        for model, layers, role in (
+            (self.teacher, self._teacher_layers(), "teacher"),
+            (self.student, self._student_layers(), "student"),
+        ):
+            for path in layers:
+                taps.find_layer(model, path, role)
+        specs = taps.input_specs(self.teacher), taps.input_specs(self.student)
+        if None in specs:
+            return
+        _require_equal_inputs(*specs)
+        teacher = taps.trace(self.teacher, self._teacher_layers())
+        student = taps.trace(self.student, self._student_layers())
+        self._check(
+            Outputs(taps.as_logits(teacher[0], self.teacher_from_logits, "teacher"), teacher[1]),
+            Outputs(taps.as_logits(student[0], self.from_logits, "student"), student[1]),
+        )
+
+    def _check(self, teacher: Outputs, student: Outputs) -> None:
+        for method in self.methods:
+            method.check(teacher, student)
+
+
+def _classes(model: Any) -> int | None:
+    shape = getattr(model, "output_shape", None) if getattr(model, "inputs", None) else None
+    return shape[-1] if isinstance(shape, tuple) else None
+
+
+def _require_equal_inputs(teacher: Any, student: Any) -> None:
+    pairs = [[spec.shape for spec in tf.nest.flatten(specs)] for specs in (teacher, student)]
+    if len(pairs[0]) != len(pairs[1]) or not all(
+        t.is_compatible_with(s) for t, s in zip(*pairs, strict=True)
+    ):
+        raise InputError(
+            f"teacher and student see the same batch, but the teacher's input is {pairs[0]} and "
+            f"the student's {pairs[1]}: build both for one input shape"
+        )
+
+
+def _distinctly_named(methods: Iterable[Method]) -> tuple[Method, ...]:
+    methods = tuple(methods)
+    names = [method.name for method in methods]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"two methods are called {twice[0]!r}; give one of them another name=")
+    return methods

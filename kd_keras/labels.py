@@ -1,0 +1,102 @@
+"""The label loss, one value an example, and the checks that its labels need."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kd_keras.errors import InputError
+
+_SPARSE = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
+_CROSSENTROPIES = (*_SPARSE, "categorical_crossentropy", "CategoricalCrossentropy")
+
+
+class LabelLoss:
+    """A Keras loss without its reduction.
+
+    Keras reduces over the local batch, which is wrong on several replicas; so the values are taken
+    before the reduction. `sample_weight` is the distiller's matter too.
+
+    Args:
+        loss: A Keras loss, a function `(y_true, y_pred) -> values`, or the name of one.
+        from_logits: Whether the predictions are logits.
+
+    Raises:
+        InputError: If the loss takes logits for probabilities or the reverse.
+    """
+
+    def __init__(self, loss: Any, *, from_logits: bool) -> None:
+        resolved = tf.keras.losses.get(loss)
+        is_object = isinstance(resolved, tf.keras.losses.Loss)
+        self.name = type(resolved).__name__ if is_object else getattr(resolved, "__name__", "loss")
+        self._values = resolved.call if is_object else resolved
+        self._check_logits(resolved.get_config() if is_object else {}, from_logits)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether labels are class indices."""
+        return self.name in _SPARSE
+
+    def __call__(self, y: Any, prediction: tf.Tensor) -> tf.Tensor:
+        """The loss of each example, `(batch,)` in float32.
+
+        Raises:
+            InputError: If the labels have a shape that the loss cannot take.
+        """
+        y = tf.convert_to_tensor(y)
+        self._check_shape(y.shape, prediction.shape)
+        if not self.sparse and y.dtype.is_integer:
+            y = tf.cast(y, tf.float32)
+        values = self._values(y, tf.cast(prediction, tf.float32))
+        return tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=-1)
+
+    def _check_logits(self, config: dict, from_logits: bool) -> None:
+        declared = config.get("from_logits", False if self.name in _CROSSENTROPIES else None)
+        if declared is None or declared == from_logits:
+            return
+        if from_logits:
+            raise InputError(
+                f"loss {self.name} reads probabilities, but the student gives logits: use "
+                "tf.keras.losses." + _class_name(self.name) + "(from_logits=True)"
+            )
+        raise InputError(
+            f"loss {self.name}(from_logits=True) reads logits, but from_logits=False says that the "
+            "student ends in softmax: drop one of the two"
+        )
+
+    def _check_shape(self, labels: tf.TensorShape, prediction: tf.TensorShape) -> None:
+        if labels.rank is None or self.name not in _CROSSENTROPIES:
+            return
+        if self.sparse and labels.rank != 1 and labels[1:] != [1]:
+            raise InputError(
+                f"labels have shape {labels}; {self.name} takes class indices of shape (batch,): "
+                "use CategoricalCrossentropy for one-hot labels"
+            )
+        if not self.sparse and not labels.is_compatible_with(prediction):
+            raise InputError(
+                f"labels have shape {labels}, the student's output {prediction}; {self.name} takes "
+                "one-hot labels of the output's shape: use SparseCategoricalCrossentropy for class "
+                "indices"
+            )
+
+
+def check_values(y: Any, loss: LabelLoss, classes: int | None) -> None:
+    """Refuse class indices outside `[0, classes)`; looks at arrays and eager tensors only.
+
+    Raises:
+        InputError: With the value found and the range allowed.
+    """
+    is_array = isinstance(y, np.ndarray | list | tuple) or tf.is_tensor(y)
+    if not (loss.sparse and is_array and classes):
+        return
+    values = np.asarray(y)
+    bad = values[(values < 0) | (values >= classes)]
+    if bad.size:
+        raise InputError(
+            f"label {bad.flat[0]} is out of range; the student has {classes} classes, so labels "
+            f"are 0 to {classes - 1}"
+        )
+
+
+def _class_name(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_")) if "_" in name else name

@@ -1,0 +1,203 @@
+"""Read a model's inner layers by name, in the forward pass that is run anyway.
+
+A tap listens to the `call` of a layer for the length of one forward pass. So it works alike for
+Functional, Sequential and subclassed models, for layers nested in layers, and for the wrappers of
+tensorflow-model-optimization, and the user's model needs no change and no second pass.
+"""
+
+import contextlib
+import dataclasses
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from kd_keras.errors import InputError
+
+_WRAPPER_PREFIX = re.compile(r"^(quant_|prune_low_magnitude_|cluster_)+")
+_PASSED_THROUGH = ("Identity", "StopGradient", "Cast", "FakeQuantWithMinMaxVars")
+_SMALLEST_PROBABILITY = 1e-7
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What one forward pass of a model gave.
+
+    Attributes:
+        logits: The model's output as logits, `(batch, classes)`, at least float32.
+        layers: The outputs of the layers asked for, by the name that was asked for.
+    """
+
+    logits: tf.Tensor
+    layers: dict[str, tf.Tensor]
+
+
+def user_name(layer_name: str) -> str:
+    """The name a user gave to a layer that tensorflow-model-optimization has wrapped.
+
+    >>> user_name("quant_logits")
+    'logits'
+    """
+    return _WRAPPER_PREFIX.sub("", layer_name)
+
+
+def find_layer(model: Any, path: str, role: str = "model") -> Any:
+    """Find a layer by the user's name for it; layers inside layers are named `block/conv`.
+
+    Args:
+        model: A Keras model.
+        path: The layer's name, or the names on the way to it joined by `/`.
+        role: What the model is to the user ("teacher", "student"), for the error.
+
+    Raises:
+        InputError: If there is no such layer; the message lists those that are there.
+    """
+    layer = _descend(model, path)
+    if layer is None:
+        raise InputError(
+            f"layer {path!r} is not in the {role}; it has: {', '.join(_names(model)) or 'none'}"
+        )
+    return layer
+
+
+def forward(model: Any, inputs: Any, layers: Sequence[str] = (), **kwargs: Any) -> tuple[Any, dict]:
+    """Run `model(inputs, **kwargs)` once and return its output and those of the named layers.
+
+    A layer that is called several times in the pass gives its last output.
+
+    Raises:
+        InputError: If a named layer does not exist or did not run.
+    """
+    with contextlib.ExitStack() as taps:
+        heard = {
+            path: taps.enter_context(_listening(find_layer(model, path))) for path in set(layers)
+        }
+        outputs = model(inputs, **kwargs)
+    silent = sorted(path for path, values in heard.items() if not values)
+    if silent:
+        raise InputError(
+            f"layer {silent[0]!r} of {model.name!r} did not run in the model's own call; "
+            "name a layer whose output the model computes"
+        )
+    return outputs, {path: values[-1] for path, values in heard.items()}
+
+
+def trace(model: Any, layers: Sequence[str] = ()) -> tuple[Any, dict]:
+    """The symbolic outputs of `forward` on the model's own input specs; nothing is computed."""
+    outputs: list = []
+
+    def run(inputs: Any) -> None:
+        outputs.append(forward(model, inputs, layers, training=False))
+
+    tf.function(run).get_concrete_function(input_specs(model))
+    return outputs[0]
+
+
+def as_logits(output: tf.Tensor, from_logits: bool, role: str) -> tf.Tensor:
+    """A model's output as logits, at least float32.
+
+    Args:
+        output: `(batch, classes)`, logits or probabilities.
+        from_logits: Which of the two. Probabilities become `log(max(p, 1e-7))`, which has the same
+            softmax.
+        role: What the model is to the user, for the error.
+
+    Raises:
+        InputError: If the output is not one tensor, or is a softmax that is said to be logits.
+    """
+    if not tf.is_tensor(output):
+        raise InputError(
+            f"the {role} gives a {type(output).__name__}; one tensor (batch, classes) is needed: "
+            "wrap it in a model with one output"
+        )
+    if from_logits and ends_in_softmax(output):
+        raise InputError(
+            f"the {role} ends in softmax, and its probabilities would be taken for logits: remove "
+            "its last activation, or pass from_logits=False"
+        )
+    if output.dtype in (tf.float16, tf.bfloat16):
+        output = tf.cast(output, tf.float32)
+    return output if from_logits else tf.math.log(tf.maximum(output, _SMALLEST_PROBABILITY))
+
+
+def ends_in_softmax(output: tf.Tensor) -> bool:
+    """Whether a symbolic tensor is the result of a softmax (or, for one unit, a sigmoid).
+
+    Eager tensors do not know where they come from: for them the answer is False.
+    """
+    if not hasattr(output, "graph"):
+        return False
+    op = output.op
+    while op.type in _PASSED_THROUGH:
+        op = op.inputs[0].op
+    return op.type in ("Softmax", "Sigmoid")
+
+
+def input_specs(model: Any) -> Any:
+    """The `tf.TensorSpec`s that a model takes, or None if it has not been built on any yet."""
+    inputs = getattr(model, "input", None) if getattr(model, "inputs", None) else None
+    if inputs is None:
+        return None
+    return tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), inputs)
+
+
+def _children(layer: Any) -> list:
+    # The one accessor of sub-layers that both Keras share; `.layers` exists on models only.
+    return list(layer._flatten_layers(recursive=False, include_self=False))
+
+
+def _names(model: Any) -> list[str]:
+    return [user_name(layer.name) for layer in _children(model)]
+
+
+def _descend(layer: Any, path: str) -> Any:
+    children = {user_name(child.name): child for child in _children(layer)}
+    if path in children:
+        return children[path]
+    for name, child in children.items():
+        if path.startswith(name + "/"):
+            found = _descend(child, path[len(name) + 1 :])
+            if found is not None:
+                return found
+    return None
+
+
+@contextlib.contextmanager
+def _listening(layer: Any) -> Iterator[list]:
+    """Collect a layer's outputs in this thread while the context lasts.
+
+    MirroredStrategy traces its replicas in threads of their own that may take turns in the middle
+    of a forward pass, so one hook serves all threads and goes when the last has left.
+    """
+    hook = layer.__dict__.get("call")
+    if not hasattr(hook, "listeners"):
+        hook = _hook(layer)
+        object.__setattr__(layer, "call", hook)
+    thread = threading.get_ident()
+    values: list = []
+    hook.listeners.setdefault(thread, []).append(values)
+    try:
+        yield values
+    finally:
+        hook.listeners[thread].remove(values)
+        if not any(hook.listeners.values()):
+            if hook.replaced is None:
+                object.__delattr__(layer, "call")
+            else:
+                object.__setattr__(layer, "call", hook.replaced)
+
+
+def _hook(layer: Any) -> Any:
+    call = layer.call
+
+    def listened_call(*args: Any, **kwargs: Any) -> Any:
+        output = call(*args, **kwargs)
+        for values in listened_call.listeners.get(threading.get_ident(), ()):  # type: ignore[attr-defined]
+            values.append(output)
+        return output
+
+    listened_call.listeners = {}  # type: ignore[attr-defined]
+    listened_call.replaced = layer.__dict__.get("call")  # type: ignore[attr-defined]
+    return listened_call

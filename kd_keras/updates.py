@@ -1,0 +1,56 @@
+"""The arithmetic of an update that must be right on any number of replicas, in either Keras."""
+
+from typing import Any
+
+import tensorflow as tf
+
+
+def replicas() -> int:
+    """The number of replicas that take a step together."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def global_batch_size(values: tf.Tensor) -> tf.Tensor:
+    """The number of examples of a step over all replicas, float32.
+
+    Replicas may hold parts of unequal size (the last batch of an epoch), so it is counted.
+    """
+    local = tf.cast(tf.shape(values)[0], tf.float32)
+    context = tf.distribute.get_replica_context()
+    if context is None or replicas() == 1:
+        return local
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, local)
+
+
+def weighted(values: tf.Tensor, sample_weight: Any) -> tf.Tensor:
+    """The values of the examples, `(batch,)`, each times its weight if there are weights."""
+    if sample_weight is None:
+        return values
+    return values * tf.reshape(tf.cast(sample_weight, values.dtype), [-1])
+
+
+def scale_loss(optimizer: Any, loss: tf.Tensor) -> tf.Tensor:
+    """The loss as the optimizer's loss scaling wants it differentiated."""
+    if hasattr(optimizer, "get_scaled_loss"):  # tf_keras' LossScaleOptimizer
+        return optimizer.get_scaled_loss(loss)
+    if hasattr(optimizer, "scale_loss"):  # any optimizer of Keras 3
+        return optimizer.scale_loss(loss)
+    return loss
+
+
+def apply_update(optimizer: Any, tape: tf.GradientTape, loss: tf.Tensor, variables: list) -> None:
+    """Update the variables down the gradient of a loss that `scale_loss` gave.
+
+    Optimizers sum gradients over replicas: the loss must be this replica's share of the mean over
+    the global batch.
+    """
+    gradients = tape.gradient(loss, variables)
+    if hasattr(optimizer, "get_unscaled_gradients"):
+        gradients = optimizer.get_unscaled_gradients(gradients)
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+
+def build_optimizer(optimizer: Any, variables: list) -> None:
+    """Make an optimizer's variables now, so that saved ones can be loaded into them."""
+    if hasattr(optimizer, "build"):  # all but tf_keras' legacy optimizers
+        optimizer.build(variables)

@@ -1,0 +1,49 @@
+"""What all tests share: the Keras of this pass, two logical CPUs, and where real data may lie."""
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+import tensorflow as tf
+
+IS_TF_KERAS = os.environ.get("TF_USE_LEGACY_KERAS") == "1"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Two logical CPUs make a real two-replica MirroredStrategy on one machine.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+def pytest_report_header() -> str:
+    return f"keras: {'tf_keras' if IS_TF_KERAS else 'Keras 3'}; TFDS: {_tfds_dir() or 'not found'}"
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    needs_tf_keras = pytest.mark.skip(reason="tensorflow-model-optimization needs tf_keras")
+    for item in items:
+        if "tf_keras" in item.keywords and not IS_TF_KERAS:
+            item.add_marker(needs_tf_keras)
+
+
+def _tfds_dir() -> str | None:
+    beside = ROOT.parent / "shared" / "data" / "tfds"
+    found = os.environ.get("TFDS_DATA_DIR") or (str(beside) if beside.is_dir() else None)
+    return found
+
+
+@pytest.fixture
+def tfds_dir() -> str:
+    """Where prepared TensorFlow Datasets lie; the test is skipped where there are none."""
+    found = _tfds_dir()
+    if found is None:
+        pytest.skip("no prepared data: set TFDS_DATA_DIR to run this test on real data")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keras() -> None:
+    tf.keras.backend.clear_session()
+    tf.keras.utils.set_random_seed(0)
