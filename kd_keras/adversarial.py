@@ -21,6 +21,10 @@ from kd_keras.updates import (
 )
 
 REGULARIZERS = (None, "l1", "l2", "adversarial")
+_HYPERPARAMETERS = (
+    *("teacher_layer", "student_layer", "regularizer", "regularizer_weight"),
+    *("adversarial_weight", "dropout", "seed"),
+)
 
 
 def fully_connected(width: int, units: Sequence[int] = (128, 256, 128)) -> Any:
@@ -126,7 +130,7 @@ class AdversarialDistiller(Distiller):
         self.discriminator_optimizer: Any = None
         self.teacher = teacher
 
-    def compile(  # type: ignore[override]
+    def compile(
         self,
         optimizer: Any = "rmsprop",
         loss: Any = None,
@@ -167,11 +171,9 @@ class AdversarialDistiller(Distiller):
 
     def get_config(self) -> dict[str, Any]:
         """The student, D, the methods and the hyperparameters; not the teacher."""
-        names = ("teacher_layer", "student_layer", "regularizer", "regularizer_weight")
-        names += ("adversarial_weight", "dropout", "seed")
         return {
             **super().get_config(),
-            **{name: getattr(self, name) for name in names},
+            **{name: getattr(self, name) for name in _HYPERPARAMETERS},
             "discriminator": self.discriminator and serialize(self.discriminator),
             "projection": self.projection and serialize(self.projection),
         }

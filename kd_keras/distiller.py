@@ -174,7 +174,7 @@ class Distiller(tf.keras.Model):
         Raises:
             InputError: If there is no teacher, or labels are out of range.
         """
-        if self.teacher is None and self._learns_without_labels():
+        if self.teacher is None:
             raise InputError("the distiller has no teacher: set distiller.teacher = model")
         if self._label_loss is not None:
             check_values(y, self._label_loss, classes=_classes(self.student))
@@ -249,10 +249,8 @@ class Distiller(tf.keras.Model):
     def _student_layers(self) -> list[str]:
         return [name for method in self.methods for name in method.student_layers]
 
-    def _teacher_outputs(self, x: Any) -> Outputs | None:
+    def _teacher_outputs(self, x: Any) -> Outputs:
         """The teacher's outputs on a batch, in inference mode and without gradient."""
-        if self.teacher is None:
-            return None
         output, layers = taps.forward(self.teacher, x, self._teacher_layers(), training=False)
         logits = taps.as_logits(output, from_logits=self.teacher_from_logits, role="teacher")
         return Outputs(*tf.nest.map_structure(tf.stop_gradient, (logits, layers)))
@@ -264,7 +262,7 @@ class Distiller(tf.keras.Model):
         return Outputs(logits, layers), output
 
     def _terms(
-        self, teacher: Outputs | None, student: Outputs, y: Any, prediction: tf.Tensor
+        self, teacher: Outputs, student: Outputs, y: Any, prediction: tf.Tensor
     ) -> dict[str, Term]:
         terms: dict[str, Term] = {}
         if self._label_loss is not None:
@@ -275,10 +273,8 @@ class Distiller(tf.keras.Model):
                     f"label_weight is {self.label_weight} but the data has no labels: give labels, "
                     "or compile(loss=None)"
                 )
-        if teacher is not None:
-            self._check(teacher, student)
-            terms |= {m.name: (m.weight, m(teacher, student)) for m in self.methods}
-        return terms
+        self._check(teacher, student)
+        return terms | {m.name: (m.weight, m(teacher, student)) for m in self.methods}
 
     def _loss(self, terms: dict[str, Term], sample_weight: Any) -> tf.Tensor:
         """This replica's share of the mean loss over the global batch; tracks each term."""
@@ -293,9 +289,9 @@ class Distiller(tf.keras.Model):
         self._trackers.value["loss"].update_state(total + regularization)
         return tf.reduce_sum(total) / global_batch_size(total) + regularization / replicas()
 
-    def _track_teacher(self, y: Any, teacher: Outputs | None) -> None:
+    def _track_teacher(self, y: Any, teacher: Outputs) -> None:
         tracker = self._trackers.value.get("teacher_accuracy")
-        if tracker is None or teacher is None or y is None:
+        if tracker is None or y is None:
             return
         y = tf.convert_to_tensor(y)
         one_hot = y.shape.rank == 2 and y.shape[-1] != 1

@@ -1,0 +1,167 @@
+"""Batches as ``tf.data``: one stream over all epochs that a resumed run re-enters exactly.
+
+The order of epoch e, and every random view in it, are pure functions of (seed, e, example). Memory
+holds a few batches and one epoch's order (8 bytes an example), never the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from kd_keras.data.normalization import Normalization
+from kd_keras.data.splits import Split
+from kd_keras.errors import InputError
+
+# Order and views draw from different streams of the same seed.
+_ORDER, _VIEW = 0, 1
+_BATCHES_AHEAD = 2
+Augment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+def steps_per_epoch(split: Split, batch_size: int, *, drop_remainder: bool = True) -> int:
+    """How many batches `training` gives for an epoch.
+
+    Args:
+        split: the data.
+        batch_size: the global batch.
+        drop_remainder: whether examples beyond the last full batch are left out of the epoch.
+
+    Returns:
+        The number, at least 1.
+
+    Raises:
+        InputError: if the batch is not positive or larger than the data.
+    """
+    if not 1 <= batch_size <= len(split):
+        raise InputError(
+            f"batch_size {batch_size} cannot be used with {len(split)} examples; give 1 to "
+            f"{len(split)}"
+        )
+    return len(split) // batch_size if drop_remainder else -(-len(split) // batch_size)
+
+
+def training(
+    split: Split,
+    *,
+    batch_size: int,
+    epochs: int,
+    first_epoch: int = 0,
+    seed: int,
+    normalization: Normalization,
+    augmentation: Augment | None = None,
+    drop_remainder: bool = True,
+) -> tf.data.Dataset:
+    """Shuffled, augmented and normalized batches of the epochs first_epoch .. epochs-1, one stream.
+
+    With ``first_epoch=e`` it gives, bit for bit, what the stream from 0 gives after e epochs. Under
+    ``tf.distribute`` a batch is the global batch: replicas and workers get disjoint parts of it.
+
+    Args:
+        split: the examples; memory-mapped arrays stay on disk.
+        batch_size: the global batch.
+        epochs: the number after the last epoch.
+        first_epoch: the epoch to begin with.
+        seed: of orders and views.
+        normalization: applied last.
+        augmentation: makes the views; see `kd_keras.data.augmentation.Augmentation`.
+        drop_remainder: leave out what does not fill the last batch of an epoch; with the next
+            epoch's order, other examples are left out.
+
+    Returns:
+        Pairs of float32 images (batch, height, width, channels) and labels: int64 (batch,), or
+        what the augmentation makes of them.
+
+    Raises:
+        InputError: if the batch is larger than the data, or first_epoch is not in 0..epochs.
+    """
+    steps = steps_per_epoch(split, batch_size, drop_remainder=drop_remainder)
+    if not 0 <= first_epoch <= epochs:
+        raise InputError(f"first_epoch {first_epoch} is out of range; give 0 to {epochs} (epochs)")
+
+    def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = tf.data.Dataset.from_tensor_slices(_order(len(split), seed, epoch))
+        rows = order.batch(batch_size, drop_remainder=drop_remainder)
+        return rows.map(lambda batch: (batch, epoch))
+
+    def load(rows: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = _gather(split, rows)
+        if augmentation is not None:
+            images, labels = augmentation(images, labels, example_seeds(seed, epoch, rows))
+        return normalization.apply(images), labels
+
+    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(batches_of)
+    batches = batches.apply(tf.data.experimental.assert_cardinality(steps * (epochs - first_epoch)))
+    return _finish(batches.map(load, num_parallel_calls=tf.data.AUTOTUNE))
+
+
+def evaluation(split: Split, *, batch_size: int, normalization: Normalization) -> tf.data.Dataset:
+    """Every example once, in order, normalized; the last batch may be smaller.
+
+    Args:
+        split: the examples; memory-mapped arrays stay on disk.
+        batch_size: the global batch; one larger than the data gives one batch of all.
+        normalization: applied to the images.
+
+    Returns:
+        Pairs of float32 images (batch, height, width, channels) and int64 labels (batch,).
+
+    Raises:
+        InputError: if the batch is not positive.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size {batch_size} is out of range; give at least 1")
+
+    def load(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = _gather(split, rows)
+        return normalization.apply(images), labels
+
+    rows = tf.data.Dataset.range(len(split)).batch(batch_size)
+    return _finish(rows.map(load, num_parallel_calls=tf.data.AUTOTUNE))
+
+
+def example_seeds(seed: int, view: int | tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """One seed for each example's view; a view's number is its epoch, unless views are cached.
+
+    Args:
+        seed: of the run.
+        view: the number of the view.
+        rows: int64, (batch,), the examples' numbers in their split.
+
+    Returns:
+        int64, (batch, 2): what `tf.random.stateless_uniform` takes, one an example.
+    """
+    base = _fold(seed, _VIEW, view)
+    return tf.stack([tf.fill(tf.shape(rows), base[0]), base[1] + rows], axis=1)
+
+
+def _order(examples: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    rows = tf.range(examples, dtype=tf.int64)
+    return tf.random.experimental.stateless_shuffle(rows, _fold(seed, _ORDER, epoch), alg="philox")
+
+
+def _fold(seed: int, purpose: int, number: int | tf.Tensor) -> tf.Tensor:
+    start = tf.constant([seed, purpose], tf.int64)
+    number = tf.cast(number, tf.int64)
+    return tf.random.fold_in(start, number, alg="philox")
+
+
+def _gather(split: Split, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def read(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return split.images[chosen], split.labels[chosen]
+
+    # Tout of a NumPy function carries no shapes, and models and Keras need them.
+    images, labels = tf.numpy_function(read, [rows], (tf.uint8, tf.int64), stateful=False)
+    images = tf.ensure_shape(images, (rows.shape[0], *split.images.shape[1:]))
+    return images, tf.ensure_shape(labels, rows.shape)
+
+
+def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    # Every worker runs this whole pipeline and keeps its part of each global batch; by FILE there
+    # is nothing to shard, and with OFF all workers would train on the same examples.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return batches.with_options(options).prefetch(_BATCHES_AHEAD)

@@ -1,0 +1,24 @@
+"""What a file in this package must offer to be found: a ``FAMILY``."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Family:
+    r"""One architecture family, found by its file's module-level name ``FAMILY``.
+
+    Attributes:
+        pattern: regular expression that a full name of this family matches, e.g. ``"mlp(-\d+)+"``.
+        examples: names that exist, listed in errors; the ready ones first.
+        build: ``(name, *, classes, input_shape, **options) -> tf.keras.Model``. The keyword
+            parameters after ``input_shape`` are the family's options.
+        weight_aliases: layer names in published weight files -> layer names here, for layers that
+            this package names otherwise.
+    """
+
+    pattern: str
+    examples: tuple[str, ...]
+    build: Callable[..., Any]
+    weight_aliases: Mapping[str, str] = field(default_factory=dict)

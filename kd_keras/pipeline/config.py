@@ -1,0 +1,164 @@
+"""What a run's config may hold: every key with its default, and the checks that need no data."""
+
+import json
+import os
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from kd_keras.errors import InputError
+
+#: Sections whose keys their owners define: methods, models, augmentations, the adversarial part.
+FREE_FORM = (
+    "data.augmentation",
+    "teacher.options",
+    "student.options",
+    "distillation.methods",
+    "distillation.adversarial",
+)
+
+
+def defaults() -> ConfigDict:
+    """Every key of a config with its default; the README of `configs/` explains them."""
+    adam = {"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 0.0}
+    return ConfigDict(
+        {
+            "seed": 0,
+            "strategy": "default",
+            "deterministic": True,
+            "data": {
+                "name": "digits",
+                "data_dir": "",
+                "image_size": (),
+                "validation": 0.1,
+                "limit": 0,
+                "batch_size": 64,
+                "mean": (),
+                "std": (),
+                "augmentation": {},
+            },
+            "teacher": {
+                "model": "",
+                "options": {},
+                "path": "",
+                "epochs": 10,
+                "optimizer": {**adam, "momentum": 0.9, "weight_decay": 0.0},
+            },
+            "student": {
+                "model": "",
+                "options": {},
+                "epochs": 10,
+                "optimizer": {**adam, "momentum": 0.9, "weight_decay": 0.0},
+            },
+            "distillation": {"methods": {}, "label_weight": 0.1, "adversarial": {}},
+            "compression": {
+                "sparsity": 0.5,
+                "pruning_epochs": 3,
+                "quantization_epochs": 3,
+                "calibration_examples": 512,
+                "learning_rate": 1e-3,
+            },
+            "verify": {"agreement": 0.95},
+            "benchmark": {"threads": (1, 2), "runs": 200},
+        }
+    )
+
+
+def complete(config: ConfigDict) -> ConfigDict:
+    """The config with the defaults where it is silent.
+
+    Raises:
+        InputError: For a key that does not exist, listing those that do, and for values that no
+            run can use.
+    """
+    merged = _merge(defaults(), config, prefix="")
+    merged.lock()
+    return merged
+
+
+def check(config: ConfigDict) -> None:
+    """Refuse values that no run can use.
+
+    Raises:
+        InputError: Naming the key, its value and what is allowed.
+    """
+    positive = [f"{s}.epochs" for s in ("teacher", "student")] + ["data.batch_size"]
+    positive += ["compression.pruning_epochs", "compression.quantization_epochs", "benchmark.runs"]
+    for key in positive:
+        _require(config, key, lambda v: isinstance(v, int) and v >= 1, "a whole number from 1")
+    _require(config, "verify.agreement", lambda v: 0 <= v <= 1, "a fraction from 0 to 1")
+    _require(config, "compression.sparsity", lambda v: 0 <= v < 1, "at least 0 and below 1")
+    _require(config, "data.validation", lambda v: 0 < v < 1, "above 0 and below 1")
+    _require(config, "distillation.label_weight", lambda v: v >= 0, "at least 0")
+    for role in ("teacher", "student"):
+        if not config[role].model and not config[role].get("path"):
+            raise InputError(f"config.{role}.model is empty: name a network, or a teacher.path")
+    if len(config.data.mean) != len(config.data.std):
+        raise InputError(
+            f"config.data.mean has {len(config.data.mean)} values, config.data.std "
+            f"{len(config.data.std)}: give one of each a channel, or neither"
+        )
+
+
+def differences(old: dict, new: dict) -> list[str]:
+    """The dotted keys in which two configs differ, sorted."""
+    old, new = flat(old), flat(new)
+    return sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+
+
+def plain(config: ConfigDict) -> dict:
+    """The config as JSON would give it back."""
+    return json.loads(config.to_json())
+
+
+def flat(config: dict, prefix: str = "") -> dict[str, Any]:
+    """A nested config as `{"data.batch_size": 64, ...}`, with lists for tuples as in JSON."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def expanded(path: str) -> str:
+    """A path of the config with `~` and environment variables filled in."""
+    return os.path.expandvars(os.path.expanduser(path))
+
+
+def _merge(base: ConfigDict, given: ConfigDict, prefix: str) -> ConfigDict:
+    for key, value in given.items():
+        name = f"{prefix}{key}"
+        if key not in base:
+            raise InputError(
+                f"config key {name!r} does not exist; there are: "
+                f"{', '.join(prefix + k for k in sorted(base))}"
+            )
+        if isinstance(base[key], ConfigDict) != isinstance(value, ConfigDict):
+            kind = "a section" if isinstance(base[key], ConfigDict) else "a value"
+            raise InputError(f"config key {name!r} is {value!r}; it must be {kind}")
+        if isinstance(value, ConfigDict) and name not in FREE_FORM:
+            _merge(base[key], value, f"{name}.")
+        else:
+            _set(base, key, value, name)
+    return base
+
+
+def _set(base: ConfigDict, key: str, value: Any, name: str) -> None:
+    if isinstance(value, ConfigDict):
+        base[key] = value
+        return
+    try:
+        base[key] = tuple(value) if isinstance(value, list) else value
+    except TypeError as error:
+        raise InputError(
+            f"config key {name!r} is {value!r}; it must be of type {type(base[key]).__name__}"
+        ) from error
+
+
+def _require(config: ConfigDict, key: str, holds: Any, allowed: str) -> None:
+    section, name = key.rsplit(".", 1)
+    value = config[section][name]
+    if not holds(value):
+        raise InputError(f"config.{key} is {value!r}; it must be {allowed}")

@@ -1,0 +1,108 @@
+"""One run of the main job: its config, its work directory, and what all stages share."""
+
+import functools
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from kd_keras import data
+from kd_keras.data import normalization
+from kd_keras.pipeline.workdir import Workdir
+
+
+class Run:
+    """What a stage gets.
+
+    Args:
+        config: A complete config.
+        workdir: The locked work directory.
+        strategy: The `tf.distribute` strategy to train under.
+        command: The command line that made the run, for the report.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: Workdir, strategy: Any, command: str) -> None:
+        self.config = config
+        self.workdir = workdir
+        self.strategy = strategy
+        self.command = command
+        self.started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+    @functools.cached_property
+    def dataset(self) -> Any:
+        """The data of the "data" stage, memory-mapped."""
+        return data.open_saved(self.workdir.path("data"))
+
+    @functools.cached_property
+    def normalization(self) -> Any:
+        """The config's normalization, or that of the training images."""
+        settings = self.config.data
+        if settings.mean:
+            return data.Normalization(tuple(settings.mean), tuple(settings.std))
+        return normalization.from_data(self.dataset.train)
+
+    @functools.cached_property
+    def augmentation(self) -> Any:
+        """The config's augmentation, or None."""
+        spec = self.config.data.augmentation
+        return data.Augmentation(spec.to_dict(), classes=self.classes) if spec else None
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.dataset.class_names)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of an image, (height, width, channels)."""
+        return self.dataset.image_shape
+
+    @property
+    def mixes_labels(self) -> bool:
+        """Whether the augmentation makes labels that are distributions over the classes."""
+        return self.augmentation is not None and self.augmentation.mixes_labels
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return data.steps_per_epoch(self.dataset.train, self.config.data.batch_size)
+
+    def training_batches(self, first_epoch: int, epochs: int) -> Any:
+        """The training batches of all epochs from `first_epoch`."""
+        return data.training(
+            self.dataset.train,
+            batch_size=self.config.data.batch_size,
+            epochs=epochs,
+            first_epoch=first_epoch,
+            seed=self.config.seed,
+            normalization=self.normalization,
+            augmentation=self.augmentation,
+        )
+
+    def validation_batches(self) -> Any:
+        """The validation batches, with labels of the form that training has."""
+        batches = self._in_order(self.dataset.validation)
+        if self.mixes_labels:
+            batches = batches.map(lambda x, y: (x, tf.one_hot(y, self.classes)))
+        return batches
+
+    def logits(self, model: Any, split: Any) -> np.ndarray:
+        """A model's outputs on a split, `(examples, classes)`."""
+        return model.predict(self._in_order(split), verbose=0)
+
+    def images(self, split: Any) -> np.ndarray:
+        """A split's images as models take them, float32."""
+        return self.normalization.apply(split.images)
+
+    def _in_order(self, split: Any) -> Any:
+        return data.evaluation(
+            split, batch_size=self.config.data.batch_size, normalization=self.normalization
+        )
+
+    def label_loss(self) -> Any:
+        """The label loss that fits the labels."""
+        if self.mixes_labels:
+            return tf.keras.losses.CategoricalCrossentropy(from_logits=True)
+        return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -1,0 +1,146 @@
+"""The folder that a run writes: one process at a time, one config, whole artefacts only."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import filelock
+
+from kd_keras.errors import InputError
+from kd_keras.pipeline import config as configs
+
+_POLL_SECONDS = 0.2
+
+
+class Workdir:
+    """A work directory.
+
+    Stages read their artefacts from `path(...)` and write them below `scratch(...)`. These are the
+    same folder for the chief, the only process that writes artefacts. Another worker of a
+    distributed run writes to a folder of its own that goes when it ends, and waits for the chief's
+    record of the stage.
+
+    Args:
+        root: The folder; made if it is missing.
+        chief: Whether this process writes the artefacts.
+    """
+
+    def __init__(self, root: str | os.PathLike, *, chief: bool = True) -> None:
+        self.root = pathlib.Path(root)
+        self.chief = chief
+        self._private = None if chief else tempfile.TemporaryDirectory(prefix="kd-worker-")
+
+    def path(self, *parts: str) -> pathlib.Path:
+        """Where an artefact is read from."""
+        return self.root.joinpath(*parts)
+
+    def scratch(self, *parts: str) -> pathlib.Path:
+        """Where this process writes an artefact; the folder above it exists."""
+        root = self.root if self._private is None else pathlib.Path(self._private.name)
+        path = root.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out while the context lasts.
+
+        Raises:
+            InputError: If another process is at work in the folder.
+        """
+        if not self.chief:
+            yield
+            return
+        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            with filelock.FileLock(self.root / ".lock", timeout=0):
+                yield
+        except filelock.Timeout:
+            raise InputError(
+                f"another process is at work in {self.root}: wait for it, or name another --workdir"
+            ) from None
+
+    def adopt(self, config: dict, *, overwrite: bool) -> None:
+        """Take the config for this folder, or refuse one that differs from what made it.
+
+        Raises:
+            InputError: Naming the keys that differ, unless `overwrite`.
+        """
+        if not self.chief:
+            return
+        path = self.path("config.json")
+        if path.exists():
+            keys = configs.differences(read_json(path), config)
+            if keys and not overwrite:
+                raise InputError(
+                    f"{self.root} was made with another config; these keys differ: "
+                    f"{', '.join(keys)}: name another --workdir, or pass --overwrite"
+                )
+        write_json(path, config)
+
+    def done(self, stage: str, inputs: dict) -> dict | None:
+        """The record of a finished stage, if it was made from just these inputs."""
+        path = self.path("stages", f"{stage}.json")
+        if not path.exists():
+            return None
+        record = read_json(path)
+        return record if not configs.differences(record["inputs"], inputs) else None
+
+    def begin(self, stage: str, inputs: dict) -> None:
+        """Clear what other inputs have left of a stage; the same inputs go on with the rest."""
+        path = self.path("stages", f"{stage}.begun.json")
+        if not self.chief:
+            return
+        if path.exists() and not configs.differences(read_json(path)["inputs"], inputs):
+            return
+        self.path("stages", f"{stage}.json").unlink(missing_ok=True)
+        shutil.rmtree(self.path(stage), ignore_errors=True)
+        write_json(path, {"inputs": inputs})
+
+    def finish(self, stage: str, inputs: dict, seconds: float) -> dict:
+        """Record that a stage is whole; other workers wait here for the chief's record."""
+        if self.chief:
+            record = {"inputs": inputs, "seconds": seconds}
+            write_json(self.path("stages", f"{stage}.json"), record)
+        while (found := self.done(stage, inputs)) is None:
+            time.sleep(_POLL_SECONDS)
+        return found
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield a temporary name beside `path` that takes its place when the context ends well.
+
+    The temporary name keeps the suffix, by which Keras chooses a format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=True) + "\n")
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Read a JSON file of the work directory.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is damaged ({error}): delete it and run again") from error

@@ -1,0 +1,106 @@
+"""`kd-train`: the main job from the command line.
+
+    kd-train --config=configs/quickstart.py --workdir=runs/quickstart --config.student.epochs=20
+
+TensorFlow is imported only when a run begins, so that `--help` answers at once.
+"""
+
+import os
+import shlex
+import sys
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from kd_keras.errors import InputError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+    "workdir", None, "Folder of all that the run makes; a killed run goes on in it."
+)
+flags.DEFINE_bool("overwrite", False, "Write anew a work directory made with another config.")
+flags.mark_flag_as_required("workdir")
+
+_CONFIG_HELP = "A config file, such as configs/quickstart.py; FILE:smoke for its smallest size."
+
+
+def main(argv: list[str]) -> None:
+    """Run the job and print its table."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; use --config=FILE --workdir=DIR")
+    # tensorflow-model-optimization works with tf_keras only.
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.set_verbosity(logging.ERROR)  # Keras' notes on its own callbacks and checkpoints
+    from kd_keras import pipeline
+    from kd_keras.pipeline import page
+
+    command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    report = pipeline.run(FLAGS.config, FLAGS.workdir, overwrite=FLAGS.overwrite, command=command)
+    if report is not None:
+        print(page.table(report))
+        print(f"report: {os.path.join(FLAGS.workdir, 'report.html')}")
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    try:
+        app.run(main, flags_parser=_parse_flags)
+    except (InputError, flags.Error) as error:
+        _fail(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        _fail("stopped; the same command goes on from the last checkpoint", status=130)
+    except OSError as error:
+        _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    except ValueError as error:
+        # An ExportError, whose package must not be imported before it is needed.
+        if type(error).__name__ != "ExportError":
+            raise
+        _fail(str(error))
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """Parse the flags; `--config.key=value` works for every key, also one the file is silent on."""
+    for name in ("workdir", "overwrite"):  # --help shows the flags of the running script
+        FLAGS.register_key_flag_for_module(argv[0], FLAGS[name])
+    given = [arg for arg in argv if arg.startswith(("--config=", "-config="))]
+    if not given:
+        flags.DEFINE_string("config", None, _CONFIG_HELP, required=True)
+        FLAGS.register_key_flag_for_module(argv[0], FLAGS["config"])
+        return FLAGS(argv)
+    from kd_keras.pipeline import config as configs
+
+    config = configs.complete(_load(given[-1].split("=", 1)[1]))
+    rest = [arg for arg in argv if arg not in given]
+    try:
+        config_flags.DEFINE_config_dict("config", config, _CONFIG_HELP, sys_argv=rest)
+        return FLAGS(rest)
+    except (AttributeError, KeyError) as error:
+        given_keys = [arg[2:].split("=")[0] for arg in rest if arg.startswith("--config.")]
+        existing = [f"config.{key}" for key in configs.flat(config.to_dict())]
+        unknown = [key for key in given_keys if key not in existing]
+        raise InputError(
+            f"{', '.join(unknown)} is no key of the config; there are: {', '.join(existing)}"
+        ) from error
+
+
+def _load(spec: str) -> Any:
+    """The config of `FILE` or `FILE:ARGUMENT`."""
+    path = spec.split(":", 1)[0]
+    if not os.path.isfile(path):
+        raise InputError(f"config file {path!r} does not exist; name one, as configs/quickstart.py")
+    argv = ["kd-train", f"--config={spec}"]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    values(argv)
+    return values.config
+
+
+def _fail(message: str, status: int = 1) -> None:
+    print(f"kd-train: {message}", file=sys.stderr, flush=True)
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    run()

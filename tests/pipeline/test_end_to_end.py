@@ -1,0 +1,165 @@
+"""The main job as a user runs it: `kd-train` in a process of its own, on the real digits."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.tf_keras
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+QUICKSTART = f"--config={ROOT}/configs/quickstart.py:smoke"
+
+
+def command(workdir: pathlib.Path, *flags: str) -> list[str]:
+    # A config flag given again overrides, so that a test can name another config.
+    return [sys.executable, "-m", "kd_keras.train", QUICKSTART, f"--workdir={workdir}", *flags]
+
+
+def train(workdir: pathlib.Path, *flags: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(workdir, *flags), capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def complaint(result: subprocess.CompletedProcess) -> str:
+    """The one line that a refused run prints."""
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("kd-train: ")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def weights(path: pathlib.Path) -> list[np.ndarray]:
+    import kd_keras as kd
+
+    return kd.models.load_model(path).get_weights()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    workdir = tmp_path_factory.mktemp("finished")
+    result = train(workdir)
+    assert result.returncode == 0, result.stderr
+    return workdir
+
+
+def test_report_holds_what_was_promised(finished: pathlib.Path) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    assert report["config"]["data"]["name"] == "digits"
+    assert report["data"]["train"] + report["data"]["validation"] + report["data"]["test"] == 1797
+    assert set(report["models"]) == {"teacher", "student_alone", "student", "student_compressed"}
+    for model in report["models"].values():
+        assert 0 <= model["accuracy"] <= 1
+        assert model["parameters"] > 0
+        assert model["macs"] > 0
+    models = report["models"]
+    assert models["teacher"]["parameters"] >= 8 * models["student"]["parameters"]
+    assert models["student"]["parameters"] == models["student_alone"]["parameters"]
+    assert models["student_compressed"]["sparsity"] > 0.4
+    assert models["student"]["sparsity"] < 0.01
+    int8 = report["tflite"]["int8"]
+    assert (int8["input_dtype"], int8["output_dtype"]) == ("int8", "int8")
+    assert int8["bytes"] < report["tflite"]["float32"]["bytes"]
+    assert int8["bytes"] == (finished / int8["path"]).stat().st_size
+    assert int8["latency_us"]["median"] > 0
+    assert set(report["seconds"]) >= {"data", "teacher", "student", "export", "benchmark"}
+    assert "kd_keras" in report["command"] or "train" in report["command"]
+
+
+def test_report_page_and_scalars_are_written(finished: pathlib.Path) -> None:
+    assert "</html>" in (finished / "report.html").read_text()
+    for stage in ("teacher", "student_alone", "student"):
+        assert list((finished / stage).rglob("events.out.tfevents.*"))
+    history = json.loads((finished / "student" / "history.json").read_text())
+    assert {"loss", "label_loss", "soft_targets", "adversarial", "val_accuracy"} <= set(history[0])
+
+
+def test_file_says_what_the_student_says(finished: pathlib.Path) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(finished / "export" / "student_int8.tflite"))
+    signature = interpreter.get_signature_list()["serving_default"]
+    assert signature == {"inputs": ["image"], "outputs": ["logits"]}
+    report = json.loads((finished / "report.json").read_text())
+    assert report["tflite"]["float32"]["agreement"] > 0.99
+
+
+def test_second_run_does_nothing_again(finished: pathlib.Path) -> None:
+    before = (finished / "student" / "model.keras").stat().st_mtime_ns
+    result = train(finished)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("done before") == 8
+    assert (finished / "student" / "model.keras").stat().st_mtime_ns == before
+
+
+def test_killed_run_continues_to_the_same_weights(
+    finished: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    kills = iter(("teacher: epoch 1/2", "student: epoch 1/2", "pruned: epoch 1/1"))
+    for marker in kills:
+        process = subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if marker in line:
+                process.send_signal(signal.SIGKILL)
+                break
+        process.wait()
+        process.stderr.close()
+        assert process.returncode == -signal.SIGKILL
+    result = train(tmp_path)
+    assert result.returncode == 0, result.stderr
+    for stage in ("teacher", "student_alone", "student"):
+        ours, theirs = (weights(root / stage / "model.keras") for root in (tmp_path, finished))
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+    name = "export/student_int8.tflite"
+    assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_other_config_is_refused_and_overwrite_keeps_what_it_can(
+    finished: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    line = complaint(train(finished, "--config.student.epochs=1"))
+    assert "student.epochs" in line
+    assert "--overwrite" in line
+    assert json.loads((finished / "config.json").read_text())["student"]["epochs"] == 2
+
+
+def test_second_process_is_refused(finished: pathlib.Path) -> None:
+    import filelock
+
+    with filelock.FileLock(finished / ".lock"):
+        assert "another process" in complaint(train(finished))
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--config.student.modle=x", ("config.student.modle", "config.student.model")),
+        ("--config.student.model=convnet-9-q", ("convnet-9-q",)),
+        ("--config.data.name=cifar-10", ("cifar-10", "cifar10")),
+        ("--config.strategy=mirorred", ("mirorred", "mirrored")),
+        ("--config.data.batch_size=4096", ("4096",)),
+        ("--config.distillation.methods.soft_targets.temperature=0.0", ("temperature", "above 0")),
+        ("--config.distillation.methods.soft_targets.weight=-1.0", ("weight", "at least 0")),
+        ("--config.distillation.methods={'hynt': {}}", ("hynt", "soft_targets")),
+        (
+            "--config.distillation.adversarial={'teacher_layer': 'stage9'}",
+            ("stage9", "teacher", "features"),
+        ),
+        ("--config.compression.sparsity=1.5", ("sparsity", "1.5")),
+        ("--config.teacher.path=missing.npz", ("missing.npz",)),
+        ("--config.strategy=multi_worker", ("TF_CONFIG",)),
+    ],
+)
+def test_bad_config_is_one_line(flag: str, words: tuple[str, ...], tmp_path: pathlib.Path) -> None:
+    line = complaint(train(tmp_path / "run", flag))
+    for word in words:
+        assert word in line
+    assert not list(tmp_path.rglob("model.keras"))

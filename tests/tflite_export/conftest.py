@@ -1,0 +1,89 @@
+"""Small trained models that the tests of this folder export."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tflite_export
+
+
+def residual_net() -> Any:
+    layers = tf.keras.layers
+    image = tf.keras.Input((12, 12, 3), name="image")
+    x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv1")(image)
+    x = layers.ReLU(name="relu1")(layers.BatchNormalization(momentum=0.8, name="bn1")(x))
+    y = layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv2")(x)
+    y = layers.BatchNormalization(momentum=0.8, name="bn2")(y)
+    x = layers.ReLU(name="relu2")(layers.Add(name="add")([x, y]))
+    x = layers.GlobalAveragePooling2D(name="features")(x)
+    return tf.keras.Model(image, layers.Dense(4, name="logits")(x), name="student")
+
+
+def train(model: Any, images: np.ndarray, labels: np.ndarray, epochs: int) -> Any:
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(tf.keras.optimizers.SGD(0.1, momentum=0.9), loss)
+    model.fit(images, labels, batch_size=32, epochs=epochs, verbose=0, shuffle=False)
+    return model
+
+
+@pytest.fixture(scope="session")
+def images() -> np.ndarray:
+    """256 images whose class, 0 to 3, is the quarter that is bright."""
+    rng = np.random.default_rng(1)
+    pictures = rng.normal(0, 0.5, (256, 12, 12, 3)).astype("float32")
+    for place, picture in enumerate(pictures):
+        row, column = divmod(place % 4, 2)
+        picture[row * 6 : row * 6 + 6, column * 6 : column * 6 + 6, place % 3] += 1 + place % 4
+    return pictures
+
+
+@pytest.fixture(scope="session")
+def labels() -> np.ndarray:
+    return np.arange(256) % 4
+
+
+@pytest.fixture(scope="session")
+def float_net(images: np.ndarray, labels: np.ndarray) -> Any:
+    tf.keras.utils.set_random_seed(0)
+    return train(residual_net(), images, labels, epochs=10)
+
+
+@pytest.fixture(scope="session")
+def quantized_net(float_net: Any, images: np.ndarray, labels: np.ndarray) -> Any:
+    import tensorflow_model_optimization as tfmot
+
+    model = tfmot.quantization.keras.quantize_model(float_net)
+    model(images, training=True)
+    return train(model, images, labels, epochs=8)
+
+
+@pytest.fixture(scope="session")
+def float_file(float_net: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tflite_export.convert(
+        float_net, tmp_path_factory.mktemp("float") / "student.tflite", "float32"
+    )
+
+
+@pytest.fixture(scope="session")
+def int8_file(quantized_net: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tflite_export.convert(
+        quantized_net, tmp_path_factory.mktemp("int8") / "student.tflite", "int8"
+    )
+
+
+@pytest.fixture
+def one_line() -> Callable[[Any], str]:
+    """Returns the text of a raised ExportError, after checking that it is one line."""
+
+    def text(caught: Any) -> str:
+        message = str(caught.value)
+        assert isinstance(caught.value, tflite_export.ExportError)
+        assert message
+        assert "\n" not in message
+        return message
+
+    return text

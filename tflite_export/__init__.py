@@ -1,0 +1,72 @@
+"""From a Keras model to a TFLite file that is proven and measured.
+
+The package knows nothing of how the model was trained. A typical use::
+
+    import tflite_export
+
+    path = tflite_export.convert(model, "model.tflite", recipe="int8")
+    proof = tflite_export.verify(path, model.predict(images), images, labels, floor=0.99)
+    figures = tflite_export.benchmark(path)
+
+Names are imported when they are first used: ``import tflite_export`` loads neither TensorFlow nor
+NumPy, so that the command lines built on it start at once. No module is called like a function in
+it: importing `tflite_export.convert`, say, would replace the function by the module.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tflite_export.benchmarking import Benchmark, Latency, benchmark
+    from tflite_export.conversion import convert
+    from tflite_export.cost import multiply_adds, parameters, sparsity
+    from tflite_export.errors import ExportError
+    from tflite_export.recipes import RECIPES, Recipe
+    from tflite_export.tflite_model import TensorFacts, TFLiteModel
+    from tflite_export.verification import Verification, verify
+
+__all__ = [
+    "RECIPES",
+    "Benchmark",
+    "ExportError",
+    "Latency",
+    "Recipe",
+    "TFLiteModel",
+    "TensorFacts",
+    "Verification",
+    "benchmark",
+    "convert",
+    "multiply_adds",
+    "parameters",
+    "sparsity",
+    "verify",
+]
+
+_HOME = {
+    "Benchmark": "benchmarking",
+    "ExportError": "errors",
+    "Latency": "benchmarking",
+    "RECIPES": "recipes",
+    "Recipe": "recipes",
+    "TFLiteModel": "tflite_model",
+    "TensorFacts": "tflite_model",
+    "Verification": "verification",
+    "benchmark": "benchmarking",
+    "convert": "conversion",
+    "multiply_adds": "cost",
+    "parameters": "cost",
+    "sparsity": "cost",
+    "verify": "verification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
