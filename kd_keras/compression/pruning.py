@@ -64,7 +64,7 @@ def apply(
         initial_sparsity=initial_sparsity,
         final_sparsity=sparsity,
         # tfmot prunes only at begin + k * frequency, so this makes the last one hit the end.
-        begin_step=begin_step,
+        begin_step=end_step - (end_step - begin_step) // every * every,
         end_step=end_step,
         frequency=every,
     )

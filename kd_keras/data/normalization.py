@@ -63,8 +63,11 @@ class Normalization:
                 f"normalization has {len(self.mean)} channels, the images {channels}; give one "
                 "mean and std, or one a channel"
             )
-        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        return (_as_float32(images) / np.float32(255) - mean) / std
+        # One product and one difference, for TensorFlow turns divisions by constants into products
+        # inside graphs: written as divisions, NumPy and a graph differ in the last bit.
+        mean, std = np.array(self.mean), np.array(self.std)
+        scale, shift = (1 / (255 * std)).astype(np.float32), (mean / std).astype(np.float32)
+        return _as_float32(images) * scale - shift
 
 
 def from_data(split: Split) -> Normalization:

@@ -133,7 +133,10 @@ def example_seeds(seed: int, view: int | tf.Tensor, rows: tf.Tensor) -> tf.Tenso
     Returns:
         int64, (batch, 2): what `tf.random.stateless_uniform` takes, one an example.
     """
-    base = _fold(seed, _VIEW, view)
+    start = _fold(seed, _VIEW, view)
+    # Two random words, and not those of `fold_in`: it passes `view` on as the second one, so that
+    # example 1 of view 0 would have the seed of example 0 of view 1.
+    base = tf.random.stateless_uniform([2], start, None, None, tf.int64, alg="philox")
     return tf.stack([tf.fill(tf.shape(rows), base[0]), base[1] + rows], axis=1)
 
 
@@ -144,8 +147,7 @@ def _order(examples: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
 
 def _fold(seed: int, purpose: int, number: int | tf.Tensor) -> tf.Tensor:
     start = tf.constant([seed, purpose], tf.int64)
-    number = tf.cast(number, tf.int64)
-    return tf.random.fold_in(start, number, alg="philox")
+    return tf.random.fold_in(start, tf.cast(number, tf.int64), alg="philox")
 
 
 def _gather(split: Split, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -20,7 +20,8 @@ from kd_keras.errors import InputError
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_LABELS_AT_ONCE = 4096
+_RECORDS_AT_ONCE = 256  # encoded; photographs have some 100 kB each
+_IMAGES_AHEAD = 64
 
 
 def source(
@@ -143,7 +144,8 @@ def _require_hosts(builder: Any) -> None:
     """
     if urllib.request.getproxies():
         return  # the proxy looks names up
-    for host in sorted({urllib.parse.urlsplit(url).hostname or "" for url in builder.url_infos}):
+    hosts = {urllib.parse.urlsplit(url).hostname for url in builder.url_infos}
+    for host in sorted(filter(None, hosts)):
         try:
             socket.getaddrinfo(host, None)
         except OSError as error:
@@ -152,21 +154,24 @@ def _require_hosts(builder: Any) -> None:
 
 def _labels(name: str, builder: Any) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The labels of every split that has them, in order, without decoding an image."""
-    import tensorflow_datasets as tfds
+    import tensorflow as tf
 
     labels: dict[str, np.ndarray] = {}
     notes: tuple[str, ...] = ()
-    only_labels = tfds.decode.PartialDecoding({"label": True})
+    entry = {"label": tf.io.FixedLenFeature([], tf.int64)}
     for split in ("train", "validation", "test"):
         if split not in builder.info.splits:
             continue
-        records = builder.as_dataset(split=split, shuffle_files=False, decoders=only_labels)
-        batches = records.map(lambda record: record["label"]).batch(_LABELS_AT_ONCE)
-        read = np.concatenate(list(_checked(name, builder, batches)))
-        if (read == -1).all():  # how TensorFlow Datasets writes "not published"
+        records = _records(builder, split)
+        read = records.map(lambda batch: tf.io.parse_example(batch, entry)["label"])
+        found = np.concatenate([np.empty(0, np.int64), *_checked(name, builder, read)])
+        expected = builder.info.splits[split].num_examples
+        if len(found) != expected:
+            raise _damaged(name, builder, f"{split} has {len(found)} examples, not {expected}")
+        if (found == -1).all():  # how TensorFlow Datasets writes "not published"
             notes += (f"The {split} split of {name} has no labels and is not used.",)
         else:
-            labels[split] = read.astype(np.int64)
+            labels[split] = found
     return labels, notes
 
 
@@ -180,22 +185,44 @@ def _images(
 ) -> Iterator[np.ndarray]:
     """Yields the chosen images in order; the others are passed over without decoding."""
     import tensorflow as tf
-    import tensorflow_datasets as tfds
 
     feature = builder.info.features["image"]
-    chosen = np.zeros(examples, bool)
+    entry = {"image": tf.io.FixedLenFeature([], tf.string)}
+    chosen = np.zeros(-(-examples // _RECORDS_AT_ONCE) * _RECORDS_AT_ONCE, bool)
     chosen[rows] = True
-    wanted = tf.constant(chosen)
+    wanted = tf.constant(chosen.reshape(-1, _RECORDS_AT_ONCE))
 
-    def decode(_: tf.Tensor, record: dict[str, tf.Tensor]) -> tf.Tensor:
-        image = feature.decode_example(record["image"])
+    def choose(number: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+        return tf.boolean_mask(batch, wanted[number][: tf.size(batch)])
+
+    def decode(record: tf.Tensor) -> tf.Tensor:
+        image = feature.decode_example(tf.io.parse_single_example(record, entry)["image"])
         return image if resize is None else fit(image, resize)
 
-    undecoded = {"image": tfds.decode.SkipDecoding()}
-    records = builder.as_dataset(split=split, shuffle_files=False, decoders=undecoded)
-    images = records.enumerate().filter(lambda row, _: wanted[row])
+    images = _records(builder, split).enumerate().map(choose).unbatch()
     images = images.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return _checked(name, builder, images.prefetch(64))
+    return _checked(name, builder, images.prefetch(_IMAGES_AHEAD))
+
+
+def _records(builder: Any, split: str) -> tf.data.Dataset:
+    """Batches of serialized examples, file by file.
+
+    `builder.as_dataset` parses records one at a time, which takes longer than decoding small images
+    does; batches can be parsed, or passed over, at once.
+    """
+    import tensorflow as tf
+    from tensorflow_datasets.core import file_adapters
+
+    adapter = file_adapters.ADAPTER_FOR_FORMAT[builder.info.file_format]
+    if not adapter.SUPPORTS_TF_DATA:
+        raise InputError(
+            f"data set {builder.name!r} in {str(builder.data_path)!r} has the file format "
+            f"{builder.info.file_format.value}, which cannot be streamed; prepare it with "
+            "`tfds build --file_format=tfrecord`"
+        )
+    files = [os.fspath(path) for path in builder.info.splits[split].filepaths]
+    records = tf.data.Dataset.from_tensor_slices(files).flat_map(adapter.make_tf_data)
+    return records.batch(_RECORDS_AT_ONCE).prefetch(tf.data.AUTOTUNE)
 
 
 def _checked(name: str, builder: Any, values: tf.data.Dataset) -> Iterator[np.ndarray]:
@@ -205,10 +232,14 @@ def _checked(name: str, builder: Any, values: tf.data.Dataset) -> Iterator[np.nd
     try:
         yield from values.as_numpy_iterator()
     except tf.errors.OpError as error:
-        raise InputError(
-            f"the files of {name!r} in {str(builder.data_path)!r} cannot be read "
-            f"({_first_line(error)}); delete that folder and prepare the set again"
-        ) from error
+        raise _damaged(name, builder, _first_line(error)) from error
+
+
+def _damaged(name: str, builder: Any, reason: str) -> InputError:
+    return InputError(
+        f"the files of {name!r} in {str(builder.data_path)!r} cannot be read ({reason}); delete "
+        "that folder and prepare the set again"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -86,16 +86,17 @@ def _truncate(path):
 
 
 def test_truncated_and_unreadable_images_are_named(tmp_path):
-    _fill(tmp_path, shape=(40, 40, 3))
-    broken = tmp_path / "zebra" / "7.png"
+    images, out = tmp_path / "images", tmp_path / "out"
+    _fill(images, shape=(40, 40, 3))
+    broken = images / "zebra" / "7.png"
     _truncate(broken)
     with pytest.raises(InputError, match=r"zebra/7\.png' cannot be read .*replace or delete") as e:
-        data.load("folder", data_dir=tmp_path, directory=tmp_path / "out")
+        data.load("folder", data_dir=images, directory=out)
     assert "\n" not in str(e.value)
-    assert not (tmp_path / "out" / "data.json").exists()
+    assert not (out / "data.json").exists()
     broken.write_text("no image at all")
     with pytest.raises(InputError, match=r"zebra/7\.png' cannot be read"):
-        data.load("folder", data_dir=tmp_path)
+        data.load("folder", data_dir=images)
 
 
 def test_truncated_jpeg_is_named(tmp_path):

@@ -7,9 +7,11 @@ import numpy as np
 import oracles
 import pytest
 import tensorflow as tf
+from nets import batch, net
 from oracles import Arrays
 
 from kd_keras import methods, taps
+from kd_keras.distiller import Distiller
 from kd_keras.errors import InputError
 from kd_keras.methods.base import snake_case
 from kd_keras.serialization import deserialize, serialize
@@ -136,6 +138,20 @@ def test_finite_in_half_precision_and_for_large_logits(
 def test_finite_for_logits_of_ten_thousand(name: str) -> None:
     c = case(name, scale=1e4)
     assert np.isfinite(c.method(tensors(c.teacher), tensors(c.student))).all()
+
+
+@every_method
+def test_no_gradient_reaches_the_teacher(name: str) -> None:
+    """The distiller cuts it, so that no method has to."""
+    c = case(name)
+    teacher, student = net(8, classes=CLASSES), net(8, classes=CLASSES, seed=2)
+    distiller = Distiller(student, teacher, [c.method])
+    x, _ = batch()
+    with tf.GradientTape(persistent=True) as tape:
+        read = distiller._teacher_outputs(x), distiller._student_outputs(x)[0]
+        loss = tf.reduce_sum(c.method(*read))
+    assert tape.gradient(loss, teacher.trainable_variables) == [None] * 4
+    assert None not in tape.gradient(loss, student.trainable_variables)
 
 
 @every_method

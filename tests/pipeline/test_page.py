@@ -400,7 +400,8 @@ def test_hostile_texts_are_escaped_everywhere():
 @pytest.mark.parametrize("name", ["#0067a3", ' id="x"', "url(#x)", "font: 3px a", "-->"])
 def test_a_class_name_that_looks_like_svg_stays_as_it_is(name):
     reader = read({}, {"class_names": [name, "b"], "confusion": {"int8": [[3, 1], [1, 3]]}})
-    assert reader.text.count(name.strip()) == 4  # dot plot, matrix twice, caption
+    classes = reader.text.split("Which classes")[1]
+    assert classes.count(name.strip()) == 5  # dot plot, row, column, and twice in the caption
     assert "x" not in reader.values("id")
 
 
