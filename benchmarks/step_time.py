@@ -27,6 +27,7 @@ BOUNDS = {
     "adversarial / floor": 1.10,
     "distiller / keras.distillation": 0.75,
     "import kd_keras / import tensorflow": 1.10,
+    "load Distiller / load tf.keras.Model": 1.10,
     "kd-train --help (s)": 1.0,
 }
 
@@ -74,11 +75,7 @@ def against_floor(rounds: int) -> dict[str, Any]:
     ours = train_step(adversarial, discriminator_optimizer=sgd())
     return {
         "distiller / floor": ratio(train_step(plain), plain_floor(teacher), rounds),
-        "adversarial / floor": ratio(
-            train_step(adversarial, discriminator_optimizer=sgd()),
-            adversarial_floor(teacher),
-            rounds,
-        ),
+        "adversarial / floor": ratio(ours, adversarial_floor(teacher), rounds),
     }
 
 
@@ -118,10 +115,12 @@ def against_peer(rounds: int) -> dict[str, Any]:
 def start_up(times: int = 5) -> dict[str, Any]:
     """What a user waits for before anything begins, the best of several processes."""
     tensorflow = best_of(times, "-c", "import tensorflow")
+    keras = best_of(times, "-c", "import tensorflow; tensorflow.keras.Model")
     ours = best_of(times, "-c", "import tensorflow, kd_keras; kd_keras.Distiller")
     plain = best_of(times, "-c", "import kd_keras")
     return {
-        "import kd_keras / import tensorflow": {"median": plain / tensorflow, "loaded": ours},
+        "import kd_keras / import tensorflow": {"median": plain / tensorflow},
+        "load Distiller / load tf.keras.Model": {"median": ours / keras},
         "kd-train --help (s)": {"median": best_of(times, "-m", "kd_keras.train", "--help")},
     }
 

@@ -44,6 +44,5 @@ def tfds_dir() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_keras() -> None:
-    tf.keras.backend.clear_session()
+def _seeded() -> None:
     tf.keras.utils.set_random_seed(0)

@@ -101,7 +101,11 @@ def build(run: Run, role: str) -> Any:
 
 
 def make_distiller(run: Run, student: Any, teacher: Any) -> Distiller:
-    """The config's distiller, not compiled."""
+    """The config's distiller, not compiled.
+
+    The seed is set anew, so that a discriminator does not depend on what the process did before.
+    """
+    tf.keras.utils.set_random_seed(run.config.seed)
     settings = run.config.distillation
     terms = methods.build(settings.methods.to_dict())
     adversarial = settings.adversarial.to_dict()

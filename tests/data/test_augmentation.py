@@ -1,7 +1,10 @@
+import doctest
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from kd_keras.data import augmentation
 from kd_keras.data.augmentation import STEPS, Augmentation
 from kd_keras.data.geometry import HorizontalFlip, PadAndCrop, Shift
 from kd_keras.data.mixing import CutMix, MixUp
@@ -209,3 +212,7 @@ def test_bad_specs(spec, message):
 def test_too_much_reflection_is_refused():
     with pytest.raises(InputError, match="padding 10 is too much to reflect images of 10 pixels"):
         PadAndCrop(10, "reflect")(tf.constant(IMAGES), LABELS, tf.zeros((24, 2)))
+
+
+def test_the_documented_example():
+    assert doctest.testmod(augmentation) == (0, 2)

@@ -163,3 +163,67 @@ def test_bad_config_is_one_line(flag: str, words: tuple[str, ...], tmp_path: pat
     for word in words:
         assert word in line
     assert not list(tmp_path.rglob("model.keras"))
+
+
+def test_interrupted_run_says_that_it_can_go_on(tmp_path: pathlib.Path) -> None:
+    process = subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if "teacher: epoch 1/2" in line:
+            process.send_signal(signal.SIGINT)
+    process.wait()
+    process.stderr.close()
+    assert process.returncode == 130
+    assert "Traceback" not in "".join(lines)
+    assert "goes on from the last checkpoint" in lines[-1]
+    assert list((tmp_path / "teacher" / "checkpoint").glob("ckpt-1.index"))
+
+
+def test_diverging_loss_names_term_and_step(tmp_path: pathlib.Path) -> None:
+    rate = "--config.student.optimizer.learning_rate=1e30"
+    line = complaint(train(tmp_path, rate))
+    assert "loss is" in line
+    assert "step" in line
+    assert not (tmp_path / "student_alone" / "model.keras").exists()
+    assert (tmp_path / "teacher" / "model.keras").exists()
+
+
+def test_file_below_the_floor_fails_the_run(
+    finished: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    # Another int8 file in the place of the student's: the export is done, its content is not it.
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "run")
+    source = finished / "export" / "student_float32.tflite"
+    target = tmp_path / "run" / "export" / "student_int8.tflite"
+    shutil.copy(source, target)
+    (tmp_path / "run" / "stages" / "verify.json").unlink()
+    line = complaint(train(tmp_path / "run"))
+    assert "agreement" in line
+    assert "0.5" in line
+
+
+def test_damaged_artefacts_are_named(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "run")
+    model = tmp_path / "run" / "student" / "model.keras"
+    model.write_bytes(model.read_bytes()[:1000])
+    (tmp_path / "run" / "stages" / "student_compressed.json").unlink()
+    assert str(model) in complaint(train(tmp_path / "run"))
+
+
+def test_unwritable_and_full_work_directories(tmp_path: pathlib.Path) -> None:
+    assert "/proc" in complaint(train(pathlib.Path("/proc/kd-keras")))
+    limited = subprocess.run(
+        ["bash", "-c", 'ulimit -f 64; exec "$@"', "bash", *command(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    complaint(limited)
+    assert not list(tmp_path.rglob("model.keras"))
