@@ -363,9 +363,7 @@ class TestSoftmaxEndings:
         """The softmax of a log-probability is the probability: the same loss, the same step."""
         x, y = batch(32)
         logits = compiled()
-        student, teacher = (
-            self.ending_in_softmax(kind, w, s) for w, s in ((5, 2), (8, 1))
-        )
+        student, teacher = (self.ending_in_softmax(kind, w, s) for w, s in ((5, 2), (8, 1)))
         ours = distiller(student, teacher, from_logits=False)
         compiled(ours, loss=keras.losses.SparseCategoricalCrossentropy())
         histories = [fit(m, x, y, epochs=2) for m in (logits, ours)]

@@ -74,9 +74,9 @@ def test_nested_layers_are_heard_in_the_models_own_pass(make: Any, way: str) -> 
     run = lambda x: taps.forward(model, x, ["block", "block/conv", "logits"])  # noqa: E731
     output, heard = (tf.function(run) if way == "graph" else run)(x)
     first = taps.find_layer(model, "block/conv")
-    np.testing.assert_allclose(output, model(x), rtol=1e-6)
+    np.testing.assert_allclose(output, model(x), atol=1e-5)
     np.testing.assert_array_equal(heard["logits"], output)
-    np.testing.assert_allclose(heard["block/conv"], first(x), rtol=1e-6)
+    np.testing.assert_allclose(heard["block/conv"], first(x), atol=1e-5)
     assert sorted(heard) == ["block", "block/conv", "logits"]
     assert heard["block"].shape == (16, 6)
     assert_no_trace(model)
@@ -107,7 +107,7 @@ def test_a_users_own_replacement_of_call_stays() -> None:
     plain = layer.call
     object.__setattr__(layer, "call", lambda x: 2 * plain(x))
     replaced = vars(layer)["call"]
-    x, _ = batch()
+    x = tf.constant(batch()[0])
     _, heard = taps.forward(model, x, ["features"])
     np.testing.assert_allclose(heard["features"], 2 * plain(x), rtol=1e-6)
     assert vars(layer)["call"] is replaced

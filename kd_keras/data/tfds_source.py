@@ -82,6 +82,16 @@ def source(
     )
 
 
+def _unknown(name: str, tfds: Any) -> InputError:
+    known = ["digits", "folder", *tfds.list_builders(with_community_datasets=False)]
+    close = difflib.get_close_matches(name.split("/")[0].split(":")[0], known, n=5)
+    return InputError(
+        f"data set {name!r} does not exist; "
+        + (f"close matches: {', '.join(close)}; " if close else "")
+        + "there are: digits, folder, and those of https://www.tensorflow.org/datasets/catalog"
+    )
+
+
 def _builder(name: str, data_dir: str | os.PathLike | None) -> Any:
     import tensorflow_datasets as tfds  # takes a second: only who wants a set of it waits for it
 
@@ -90,14 +100,10 @@ def _builder(name: str, data_dir: str | os.PathLike | None) -> Any:
     try:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
-        known = ["digits", "folder", *tfds.list_builders(with_community_datasets=False)]
-        close = difflib.get_close_matches(name.split("/")[0].split(":")[0], known, n=5)
-        raise InputError(
-            f"data set {name!r} does not exist; "
-            + (f"close matches: {', '.join(close)}; " if close else "")
-            + "there are: digits, folder, and those of https://www.tensorflow.org/datasets/catalog"
-        ) from error
+        raise _unknown(name, tfds) from error
     except (ValueError, AssertionError, KeyError) as error:  # a version or configuration of it
+        if name.split("/")[0].split(":")[0] not in tfds.list_builders():
+            raise _unknown(name, tfds) from error
         raise InputError(f"data set {name!r} cannot be opened: {_first_line(error)}") from error
 
 

@@ -29,7 +29,7 @@ def run(
     # TensorFlow is imported below, after the caller has chosen the Keras.
     from kd_keras.pipeline import config as configs
     from kd_keras.pipeline import fitting, stages, strategies
-    from kd_keras.pipeline.run import Run
+    from kd_keras.pipeline.job import Job
     from kd_keras.pipeline.workdir import Workdir
 
     config = configs.complete(config)
@@ -39,4 +39,4 @@ def run(
     with folder.locked():
         folder.adopt(configs.plain(config), overwrite=overwrite)
         fitting.enable_determinism(config.seed, deterministic=config.deterministic)
-        return stages.run_all(Run(config, folder, strategy, command))
+        return stages.run_all(Job(config, folder, strategy, command))

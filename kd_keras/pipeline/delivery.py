@@ -7,7 +7,7 @@ import numpy as np
 
 import tflite_export
 from kd_keras.pipeline import training
-from kd_keras.pipeline.run import Run
+from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.workdir import read_json, write_json
 
 #: The models of a run in the order of the report.
@@ -16,67 +16,67 @@ MODELS = ("teacher", "student_alone", "student", "student_compressed")
 FILES = {"float32": "student", "int8": "student_compressed"}
 
 
-def file_path(run: Run, recipe: str) -> Any:
+def file_path(job: Job, recipe: str) -> Any:
     """Where the file of a recipe lies."""
-    return run.workdir.path("export", f"student_{recipe}.tflite")
+    return job.workdir.path("export", f"student_{recipe}.tflite")
 
 
-def export(run: Run) -> None:
+def export(job: Job) -> None:
     """Write the float32 and the int8 TFLite file."""
     for recipe, stage in FILES.items():
-        model = training.load(run, stage)
-        tflite_export.convert(model, file_path(run, recipe), recipe, overwrite=True)
+        model = training.load(job, stage)
+        tflite_export.convert(model, file_path(job, recipe), recipe, overwrite=True)
 
 
-def verify(run: Run) -> None:
+def verify(job: Job) -> None:
     """Read the test set, once: every model's accuracy, and each file against its Keras model.
 
     Raises:
         ExportError: If the int8 file's agreement is below the config's floor.
     """
-    test = run.dataset.test
+    test = job.dataset.test
     labels = np.asarray(test.labels)
     results: dict[str, Any] = {"models": {}, "tflite": {}}
     logits = {}
     for stage in MODELS:
-        model = training.load(run, stage)
-        logits[stage] = run.logits(model, test)
+        model = training.load(job, stage)
+        logits[stage] = job.logits(model, test)
         results["models"][stage] = {
             "accuracy": float(np.mean(logits[stage].argmax(-1) == labels)),
             "parameters": tflite_export.parameters(model),
             "macs": tflite_export.multiply_adds(model),
             "sparsity": tflite_export.sparsity(model),
-            "confusion": _confusion(labels, logits[stage], run.classes),
+            "confusion": _confusion(labels, logits[stage], job.classes),
         }
-    images = run.images(test)
+    images = job.images(test)
     for recipe, stage in FILES.items():
-        path = file_path(run, recipe)
-        floor = run.config.verify.agreement
+        path = file_path(job, recipe)
+        floor = job.config.verify.agreement
         proof = tflite_export.verify(path, logits[stage], images, labels, floor=floor)
         results["tflite"][recipe] = dataclasses.asdict(proof)
-    write_json(run.workdir.scratch("verify", "verify.json"), results)
+    write_json(job.workdir.scratch("verify", "verify.json"), results)
 
 
-def benchmark(run: Run) -> None:
+def benchmark(job: Job) -> None:
     """Measure both files on this host."""
-    settings = run.config.benchmark
+    settings = job.config.benchmark
     figures = {}
     for recipe in FILES:
         measured = tflite_export.benchmark(
-            file_path(run, recipe), threads=tuple(settings.threads), runs=settings.runs
+            file_path(job, recipe), threads=tuple(settings.threads), runs=settings.runs
         )
         figures[recipe] = dataclasses.asdict(measured)
-    write_json(run.workdir.scratch("benchmark", "benchmark.json"), figures)
+    write_json(job.workdir.scratch("benchmark", "benchmark.json"), figures)
 
 
-def verified(run: Run) -> dict[str, Any]:
+def verified(job: Job) -> dict[str, Any]:
     """What the "verify" stage found."""
-    return read_json(run.workdir.path("verify", "verify.json"))
+    return read_json(job.workdir.path("verify", "verify.json"))
 
 
-def benchmarked(run: Run) -> dict[str, Any]:
+def benchmarked(job: Job) -> dict[str, Any]:
     """What the "benchmark" stage measured."""
-    return read_json(run.workdir.path("benchmark", "benchmark.json"))
+    return read_json(job.workdir.path("benchmark", "benchmark.json"))
 
 
 def _confusion(labels: np.ndarray, logits: np.ndarray, classes: int) -> list[list[int]]:

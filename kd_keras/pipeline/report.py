@@ -6,7 +6,7 @@ from typing import Any
 import tflite_export
 from kd_keras import data
 from kd_keras.pipeline import delivery, page
-from kd_keras.pipeline.run import Run
+from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.workdir import read_json, write_json
 
 _PACKAGES = (
@@ -22,26 +22,27 @@ _HISTORIES = {
 }
 
 
-def write(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
+def write(job: Job, seconds: dict[str, float]) -> dict[str, Any]:
     """Write both reports and return the one for machines."""
-    report, details = collect(run, seconds), _details(run)
-    write_json(run.workdir.scratch("report.json"), report)
-    page.write(report, details, run.workdir.scratch("report.html"))
+    report, details = collect(job, seconds), _details(job)
+    write_json(job.workdir.scratch("report.json"), report)
+    page.write(report, details, job.workdir.scratch("report.html"))
     return report
 
 
-def collect(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
+def collect(job: Job, seconds: dict[str, float]) -> dict[str, Any]:
     """What `report.json` holds; accuracies are fractions on the test set."""
-    verified, benchmarked = delivery.verified(run), delivery.benchmarked(run)
+    verified, benchmarked = delivery.verified(job), delivery.benchmarked(job)
     keys = ("accuracy", "parameters", "macs", "sparsity")
     models = {name: {k: m[k] for k in keys} for name, m in verified["models"].items()}
     files = {
-        recipe: _file(run, recipe, verified["tflite"][recipe], benchmarked[recipe])
-        for recipe in delivery.FILES
+        recipe: _file(job, recipe, verified["tflite"][recipe], benchmarked[recipe])
+        | {k: models[stage][k] for k in ("parameters", "macs", "sparsity")}
+        for recipe, stage in delivery.FILES.items()
     }
-    dataset = run.dataset
+    dataset = job.dataset
     return {
-        "config": run.config.to_dict(),
+        "config": job.config.to_dict(),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "machine": benchmarked["int8"]["machine"],
         "data": {
@@ -54,17 +55,17 @@ def collect(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
         "models": models,
         "tflite": files,
         "seconds": seconds,
-        "command": run.command,
-        "created": run.started,
+        "command": job.command,
+        "created": job.started,
     }
 
 
-def _file(run: Run, recipe: str, verified: dict, benchmarked: dict) -> dict[str, Any]:
-    path = delivery.file_path(run, recipe)
+def _file(job: Job, recipe: str, verified: dict, benchmarked: dict) -> dict[str, Any]:
+    path = delivery.file_path(job, recipe)
     model = tflite_export.TFLiteModel(path)
     by_threads = {str(entry["threads"]): entry for entry in benchmarked["latency_us"]}
     return {
-        "path": str(path.relative_to(run.workdir.root)),
+        "path": str(path.relative_to(job.workdir.root)),
         **{key: benchmarked[key] for key in ("bytes", "gzip_bytes", "peak_memory_bytes")},
         **{k: verified[k] for k in ("accuracy", "agreement", "largest_error_steps")},
         "latency_us": benchmarked["latency_us"][0],
@@ -74,14 +75,14 @@ def _file(run: Run, recipe: str, verified: dict, benchmarked: dict) -> dict[str,
     }
 
 
-def _details(run: Run) -> dict[str, Any]:
-    verified = delivery.verified(run)
+def _details(job: Job) -> dict[str, Any]:
+    verified = delivery.verified(job)
     histories = {
-        name: run.workdir.path(stage, "history.json") for name, stage in _HISTORIES.items()
+        name: job.workdir.path(stage, "history.json") for name, stage in _HISTORIES.items()
     }
     confusion = {name: model["confusion"] for name, model in verified["models"].items()}
     return {
-        "class_names": list(run.dataset.class_names),
+        "class_names": list(job.dataset.class_names),
         "history": {name: read_json(p) for name, p in histories.items() if p.exists()},
         "confusion": {**confusion, "int8": verified["tflite"]["int8"]["confusion"]},
     }

@@ -8,8 +8,8 @@ from typing import Any
 from kd_keras import data
 from kd_keras.pipeline import config as configs
 from kd_keras.pipeline import delivery, fitting, report, training
+from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.progress import say
-from kd_keras.pipeline.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,21 +25,21 @@ class Stage:
 
     name: str
     reads: tuple[str, ...]
-    make: Callable[[Run], None]
+    make: Callable[[Job], None]
     trains: bool = False
 
 
-def prepare_data(run: Run) -> None:
+def prepare_data(job: Job) -> None:
     """Decode the data set once."""
-    settings = run.config.data
+    settings = job.config.data
     data.load(
         settings.name,
         data_dir=configs.expanded(settings.data_dir) or None,
         image_size=settings.image_size or None,
         validation=settings.validation,
         limit=settings.limit or None,
-        seed=run.config.seed,
-        directory=run.workdir.scratch("data"),
+        seed=job.config.seed,
+        directory=job.workdir.scratch("data"),
     )
 
 
@@ -58,7 +58,7 @@ STAGES = (
 )
 
 
-def run_all(run: Run) -> dict[str, Any] | None:
+def run_all(job: Job) -> dict[str, Any] | None:
     """Run the stages that are not done, then write the report.
 
     Returns:
@@ -67,27 +67,27 @@ def run_all(run: Run) -> dict[str, Any] | None:
     seconds = {}
     total = len(STAGES) + 1
     for number, stage in enumerate(STAGES, start=1):
-        seconds[stage.name] = _run_one(run, stage, f"[{number}/{total}] {stage.name}")
+        seconds[stage.name] = _run_one(job, stage, f"[{number}/{total}] {stage.name}")
         if stage.name == "data":
-            training.check(run)
-    if not run.workdir.chief:
+            training.check(job)
+    if not job.workdir.chief:
         return None
     say(f"[{total}/{total}] report")
-    return report.write(run, seconds)
+    return report.write(job, seconds)
 
 
-def _run_one(run: Run, stage: Stage, title: str) -> float:
-    inputs = {section: configs.plain(run.config)[section] for section in stage.reads}
-    record = run.workdir.done(stage.name, inputs)
+def _run_one(job: Job, stage: Stage, title: str) -> float:
+    inputs = {section: configs.plain(job.config)[section] for section in stage.reads}
+    record = job.workdir.done(stage.name, inputs)
     if record is not None:
         say(f"{title}: done before, in {record['seconds']:.1f} s")
         return record["seconds"]
     say(title)
     started = time.monotonic()
-    if stage.trains or run.workdir.chief:
-        run.workdir.begin(stage.name, inputs)
-        stage.make(run)
-    record = run.workdir.finish(stage.name, inputs, time.monotonic() - started)
+    if stage.trains or job.workdir.chief:
+        job.workdir.begin(stage.name, inputs)
+        stage.make(job)
+    record = job.workdir.finish(stage.name, inputs, time.monotonic() - started)
     if stage.trains:
-        fitting.forget(run.workdir, stage.name)
+        fitting.forget(job.workdir, stage.name)
     return record["seconds"]

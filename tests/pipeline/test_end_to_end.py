@@ -2,12 +2,16 @@
 
 import json
 import pathlib
+import runpy
+import shutil
 import signal
 import subprocess
 import sys
 
+import filelock
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 pytestmark = pytest.mark.tf_keras
 
@@ -132,8 +136,6 @@ def test_other_config_is_refused_and_overwrite_keeps_what_it_can(
 
 
 def test_second_process_is_refused(finished: pathlib.Path) -> None:
-    import filelock
-
     with filelock.FileLock(finished / ".lock"):
         assert "another process" in complaint(train(finished))
 
@@ -142,26 +144,54 @@ def test_second_process_is_refused(finished: pathlib.Path) -> None:
     ("flag", "words"),
     [
         ("--config.student.modle=x", ("config.student.modle", "config.student.model")),
-        ("--config.student.model=convnet-9-q", ("convnet-9-q",)),
-        ("--config.data.name=cifar-10", ("cifar-10", "cifar10")),
-        ("--config.strategy=mirorred", ("mirorred", "mirrored")),
-        ("--config.data.batch_size=4096", ("4096",)),
-        ("--config.distillation.methods.soft_targets.temperature=0.0", ("temperature", "above 0")),
-        ("--config.distillation.methods.soft_targets.weight=-1.0", ("weight", "at least 0")),
-        ("--config.distillation.methods={'hynt': {}}", ("hynt", "soft_targets")),
-        (
-            "--config.distillation.adversarial={'teacher_layer': 'stage9'}",
-            ("stage9", "teacher", "features"),
-        ),
-        ("--config.compression.sparsity=1.5", ("sparsity", "1.5")),
+        ("--config.student.epochs=many", ("config.student.epochs", "many")),
         ("--config.teacher.path=missing.npz", ("missing.npz",)),
-        ("--config.strategy=multi_worker", ("TF_CONFIG",)),
     ],
 )
-def test_bad_config_is_one_line(flag: str, words: tuple[str, ...], tmp_path: pathlib.Path) -> None:
+def test_bad_flag_is_one_line(flag: str, words: tuple[str, ...], tmp_path: pathlib.Path) -> None:
     line = complaint(train(tmp_path / "run", flag))
     for word in words:
         assert word in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("student.model", "convnet-9-q", ("convnet-9-q", "convnet-")),
+        ("data.name", "cifar-10", ("cifar-10", "cifar10")),
+        ("strategy", "mirorred", ("mirorred", "mirrored")),
+        ("data.batch_size", 4096, ("4096", "1294")),
+        ("distillation.methods.soft_targets.temperature", 0.0, ("temperature", "above 0")),
+        ("distillation.methods.soft_targets.weight", -1.0, ("weight", "at least 0")),
+        ("distillation.methods", {"hynt": {}}, ("hynt", "soft_targets")),
+        ("distillation.adversarial", {"teacher_layer": "stage9"}, ("stage9", "features")),
+        ("distillation.adversarial", {"regulariser": "l1"}, ("regulariser", "regularizer")),
+        ("data.augmentation", {"flip": {}}, ("flip", "horizontal_flip")),
+        ("student.optimizer.name", "adamm", ("adamm", "adamw")),
+        ("student.epochs", 0, ("student.epochs", "from 1")),
+        ("compression.sparsity", 1.5, ("sparsity", "1.5")),
+        ("studnet", {}, ("studnet", "student")),
+    ],
+)
+def test_bad_config_is_refused_before_training(
+    key: str, value: object, words: tuple[str, ...], tmp_path: pathlib.Path
+) -> None:
+    import kd_keras as kd
+    from kd_keras import pipeline
+
+    config = runpy.run_path(str(ROOT / "configs" / "quickstart.py"))["get_config"]("smoke")
+    *sections, name = key.split(".")
+    section = config
+    for part in sections:
+        if part not in section:
+            section[part] = ConfigDict()
+        section = section[part]
+    section[name] = ConfigDict(value) if isinstance(value, dict) else value
+    with pytest.raises(kd.InputError) as error:
+        pipeline.run(config, tmp_path)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
     assert not list(tmp_path.rglob("model.keras"))
 
 
@@ -190,12 +220,8 @@ def test_diverging_loss_names_term_and_step(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "teacher" / "model.keras").exists()
 
 
-def test_file_below_the_floor_fails_the_run(
-    finished: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_file_below_the_floor_fails_the_run(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:
     # Another int8 file in the place of the student's: the export is done, its content is not it.
-    import shutil
-
     shutil.copytree(finished, tmp_path / "run")
     source = finished / "export" / "student_float32.tflite"
     target = tmp_path / "run" / "export" / "student_int8.tflite"
@@ -207,8 +233,6 @@ def test_file_below_the_floor_fails_the_run(
 
 
 def test_damaged_artefacts_are_named(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    import shutil
-
     shutil.copytree(finished, tmp_path / "run")
     model = tmp_path / "run" / "student" / "model.keras"
     model.write_bytes(model.read_bytes()[:1000])

@@ -13,7 +13,7 @@ from kd_keras.data import normalization
 from kd_keras.pipeline.workdir import Workdir
 
 
-class Run:
+class Job:
     """What a stage gets.
 
     Args:
