@@ -297,6 +297,20 @@ class TestFeatures:
         fit(model, batch(64)[0])
         assert_differ(values(model.projection), before)
 
+    def test_layers_inside_layers(self) -> None:
+        def nested(seed: int) -> Any:
+            conv = keras.layers.Dense(4, "tanh", name="conv")
+            block = keras.Sequential([keras.Input((4,)), conv], name="block")
+            layers = [keras.Input((4,)), block, keras.layers.Dense(3)]
+            return with_weights(keras.Sequential(layers), seed)
+
+        names = {"teacher_layer": "block/conv", "student_layer": "block/conv"}
+        deep = compiled(distiller(nested(2), nested(1), discriminator=judge(), **names))
+        flat = compiled(distiller(discriminator=judge()))
+        for model in (deep, flat):
+            fit(model, batch(32)[0])
+        assert_same(values(deep), values(flat), atol=1e-5)
+
     def test_equal_widths_are_not_projected(self) -> None:
         assert distiller().projection is None
 

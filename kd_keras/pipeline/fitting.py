@@ -94,7 +94,7 @@ class _Checkpoints(tf.keras.callbacks.Callback):
         try:
             self._checkpoint.restore(latest).expect_partial()
             history = read_json(self._read_from.parent / "history.json")
-        except (tf.errors.OpError, ValueError, OSError) as error:
+        except (tf.errors.OpError, IndexError, ValueError, OSError) as error:
             raise InputError(
                 f"checkpoint {latest} is damaged ({str(error).splitlines()[0]}): delete the folder "
                 f"{self._read_from.parent} and run again"
