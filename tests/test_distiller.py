@@ -15,7 +15,7 @@ from oracles import Arrays
 import kd_keras as kd
 from kd_keras.errors import InputError
 
-keras = tf.keras
+keras: Any = tf.keras
 T, A = 4.0, 0.9
 
 
@@ -157,7 +157,7 @@ class TestKerasHabits:
         x, y = batch(64)
         plain, other = compiled(jit_compile=False), distiller()
         fit(plain, x, y, epochs=2)
-        options = {
+        options: dict[str, dict] = {
             "eager": {"run_eagerly": True, "jit_compile": False},
             "steps_per_execution": {"steps_per_execution": 3},
             "jit": {"jit_compile": True},
@@ -353,8 +353,8 @@ class TestSoftmaxEndings:
     @pytest.mark.parametrize("role", ["student", "teacher"])
     def test_are_refused_when_run_eagerly(self, role: str) -> None:
         ending = self.ending_in_softmax("subclassed")
+        model = compiled(distiller(**{role: ending}), loss=None, run_eagerly=True)
         with pytest.raises(InputError) as error:
-            model = compiled(distiller(**{role: ending}), loss=None, run_eagerly=True)
             fit(model, batch()[0])
         one_line(error, f"the {role} ends in softmax", "from_logits=False")
 
@@ -548,7 +548,8 @@ def test_soft_targets_alone_teach_the_digits() -> None:
     fit(teacher, x, known, epochs=12, batch_size=32)
     student = net(16, inputs=64, classes=10, activation="relu", seed=2)
     model = distiller(student, teacher, methods=[kd.SoftTargets(temperature=4.0)], label_weight=0)
-    compiled(model, optimizer="adam", loss=None, steps_per_execution=20)
+    adam = keras.optimizers.Adam(0.01)
+    compiled(model, optimizer=adam, loss=None, steps_per_execution=20)
     fit(model, x, epochs=20, batch_size=32)
     accuracy = np.mean(model.predict(test, verbose=0).argmax(-1) == hidden)
     assert accuracy > 0.8

@@ -16,7 +16,7 @@ from nets import assert_differ, assert_same, batch, convolutional, images, net, 
 
 import kd_keras as kd
 
-keras = tf.keras
+keras: Any = tf.keras
 SGD = keras.optimizers.SGD
 STEPS, GLOBAL_BATCH = 20, 8
 
@@ -49,10 +49,9 @@ def adversarial(student: Any = None, **kwargs: Any) -> Any:
 
 
 def softmax_ending() -> Any:
-    ends = {"ending": "softmax"}
     return plain(
-        net(5, seed=2, **ends),
-        teacher=net(8, **ends),
+        net(5, seed=2, ending="softmax"),
+        teacher=net(8, ending="softmax"),
         from_logits=False,
         loss="sparse_categorical_crossentropy",
     )

@@ -11,8 +11,8 @@ from nets import batch, convolutional, images, net, one_line
 from kd_keras import taps
 from kd_keras.errors import InputError
 
-keras = tf.keras
-layers = keras.layers
+keras: Any = tf.keras
+layers: Any = keras.layers
 
 
 class Block(layers.Layer):
