@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# A file's tests stay in one process; two processes suit two cores.
+PYTEST := $(BIN)/pytest --numprocesses=2 --dist=loadfile
 
 .PHONY: quickstart test test-slow check format benchmark constraints clean
 
@@ -12,8 +14,8 @@ quickstart: $(INSTALLED)
 
 # The default tests under tf_keras and under Keras 3.
 test: $(INSTALLED)
-	TF_USE_LEGACY_KERAS=1 $(BIN)/pytest -m "not slow"
-	TF_USE_LEGACY_KERAS=0 $(BIN)/pytest -m "not slow"
+	TF_USE_LEGACY_KERAS=1 $(PYTEST) -m "not slow"
+	TF_USE_LEGACY_KERAS=0 $(PYTEST) -m "not slow"
 
 test-slow: $(INSTALLED)
 	TF_USE_LEGACY_KERAS=1 $(BIN)/pytest -m slow

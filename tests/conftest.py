@@ -22,10 +22,14 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list) -> None:
-    needs_tf_keras = pytest.mark.skip(reason="tensorflow-model-optimization needs tf_keras")
+    reasons = {
+        "tf_keras": "tensorflow-model-optimization needs tf_keras",
+        "any_keras": "depends on no Keras, and runs in the tf_keras pass",
+    }
     for item in items:
-        if "tf_keras" in item.keywords and not IS_TF_KERAS:
-            item.add_marker(needs_tf_keras)
+        for mark, reason in reasons.items():
+            if not IS_TF_KERAS and item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def _tfds_dir() -> str | None:

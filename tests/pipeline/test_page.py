@@ -17,6 +17,8 @@ from kd_keras.errors import InputError
 from kd_keras.pipeline import numerals, page, plots, verdict
 from kd_keras.pipeline.results_table import standard_error
 
+pytestmark = pytest.mark.any_keras
+
 PACKAGE = Path(page.__file__).parent
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
