@@ -10,6 +10,7 @@ from typing import Any
 _HOMES = {
     "Distiller": "distiller",
     "AdversarialDistiller": "adversarial",
+    "fully_connected": "adversarial",
     "StopOnNonFinite": "callbacks",
     "InputError": "errors",
     "compression": None,
@@ -32,4 +33,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(_HOMES)
+    methods = importlib.import_module(f"{__name__}.methods")
+    return sorted([*_HOMES, *(name.title().replace("_", "") for name in methods.names())])

@@ -5,7 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from kd_keras.distiller import Distiller
+from kd_keras import taps
+from kd_keras.distiller import Distiller, refusing
 from kd_keras.errors import InputError
 from kd_keras.methods.base import Method, at_least_zero
 from kd_keras.methods.logits_l2 import LogitsL2
@@ -14,6 +15,7 @@ from kd_keras.taps import Outputs
 from kd_keras.updates import (
     apply_update,
     build_optimizer,
+    example_numbers,
     global_batch_size,
     replicas,
     scale_loss,
@@ -24,6 +26,11 @@ REGULARIZERS = (None, "l1", "l2", "adversarial")
 _HYPERPARAMETERS = (
     *("teacher_layer", "student_layer", "regularizer", "regularizer_weight"),
     *("adversarial_weight", "dropout", "seed"),
+)
+_UNKNOWN_WIDTH = (
+    "the width of the features is known only when these models run: give "
+    "discriminator=kd.fully_connected(width), and for unequal widths a projection= from the "
+    "student's to the teacher's"
 )
 
 
@@ -120,6 +127,8 @@ class AdversarialDistiller(Distiller):
             raise InputError(f"regularizer {regularizer!r} does not exist; there are: {allowed}")
         if not 0 <= dropout < 1:
             raise InputError(f"dropout is {dropout!r}; it must be at least 0 and below 1")
+        if discriminator is not None:
+            _require_discriminator(discriminator)
         self.discriminator = discriminator
         self.projection = projection
         self.teacher_layer, self.student_layer = teacher_layer, student_layer
@@ -152,6 +161,13 @@ class AdversarialDistiller(Distiller):
         self.discriminator_optimizer = tf.keras.optimizers.get(discriminator_optimizer)
         self._compile_arguments.value["discriminator_optimizer"] = discriminator_optimizer
 
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """See `Distiller.fit`."""
+        if self.teacher is not None and self.discriminator is None:
+            raise InputError(_UNKNOWN_WIDTH)
+        return super().fit(x, y, *args, **kwargs)
+
+    @refusing
     def train_step(self, data: Any) -> dict[str, Any]:
         """One update of D and one of the student, from one batch."""
         x, y, sample_weight = tf.keras.utils.unpack_x_y_sample_weight(data)
@@ -190,7 +206,9 @@ class AdversarialDistiller(Distiller):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as `get_compile_config` says, with room for the optimizers' saved state."""
         super().compile_from_config(config)
-        build_optimizer(self.discriminator_optimizer, self.discriminator.trainable_variables)
+        if self.discriminator is not None:
+            variables = self.discriminator.trainable_variables
+            build_optimizer(self.discriminator_optimizer, variables)
 
     def _learns_without_labels(self) -> bool:
         return True
@@ -234,13 +252,11 @@ class AdversarialDistiller(Distiller):
         """
         if self.regularizer != "adversarial":
             return None
-        local = tf.shape(fake)[0]
+        first, examples = example_numbers(fake)
         step = tf.cast(tf.convert_to_tensor(self.discriminator_optimizer.iterations), tf.int32)
-        shape = tf.concat([[local * replicas()], tf.shape(fake)[1:]], axis=0)
+        shape = tf.concat([[examples], tf.shape(fake)[1:]], axis=0)
         noise = tf.random.stateless_uniform(shape, seed=tf.stack([self.seed, step]))
-        context = tf.distribute.get_replica_context()
-        first = local * (context.replica_id_in_sync_group if context else 0)
-        kept = noise[first : first + local] >= self.dropout
+        kept = noise[first : first + tf.shape(fake)[0]] >= self.dropout
         return tf.where(kept, fake / (1 - self.dropout), 0.0)
 
     def _update_discriminator(
@@ -256,8 +272,9 @@ class AdversarialDistiller(Distiller):
             values = weighted(values, sample_weight)
             penalty = self._penalty()
             loss = tf.reduce_sum(values) / global_batch_size(values) + penalty / replicas()
+            scaled = scale_loss(self.discriminator_optimizer, loss)
         variables = self.discriminator.trainable_variables
-        apply_update(self.discriminator_optimizer, tape, loss, variables)
+        apply_update(self.discriminator_optimizer, tape, scaled, variables)
         correct = tf.concat([real_score > 0, fake_score < 0], axis=0)
         self._trackers.value["discriminator_loss"].update_state(values + penalty)
         self._trackers.value["discriminator_accuracy"].update_state(correct)
@@ -274,24 +291,30 @@ class AdversarialDistiller(Distiller):
         return tf.reshape(self.discriminator(features, training=True), [-1])
 
     def _penalty(self) -> tf.Tensor:
+        """The penalty on D's weights, with the regularization losses that D brings."""
+        penalty = sum(self.discriminator.losses, tf.constant(0.0))
         kernels = [w for w in self.discriminator.trainable_variables if len(w.shape) >= 2]
         if self.regularizer == "l1":
-            return self.regularizer_weight * tf.add_n([tf.reduce_sum(tf.abs(w)) for w in kernels])
+            penalty += self.regularizer_weight * sum(tf.reduce_sum(tf.abs(w)) for w in kernels)
         if self.regularizer == "l2":
-            return self.regularizer_weight * tf.add_n([tf.reduce_sum(w**2) for w in kernels])
-        return tf.constant(0.0)
+            penalty += self.regularizer_weight * sum(tf.reduce_sum(w**2) for w in kernels)
+        return penalty
+
+    def _regularization(self) -> tf.Tensor:
+        own = self.projection.losses if self.projection else []
+        return super()._regularization() + sum(own, tf.constant(0.0))
 
     def _check(self, teacher: Outputs, student: Outputs) -> None:
         super()._check(teacher, student)
-        real = self._read(teacher, self.teacher_layer).shape
-        fake = self._read(student, self.student_layer).shape
+        real = self._read_shape(teacher, self.teacher_layer)
+        fake = self._read_shape(student, self.student_layer)
         if self.discriminator is None or (self.projection is None and real[-1] != fake[-1]):
             self._make_missing(real, fake)
-        expected = self.discriminator.input_shape
-        if not real.is_compatible_with(expected):
+        if not real.is_compatible_with(self.discriminator.input_shape):
             raise InputError(
-                f"the discriminator takes {expected}, but layer {self.teacher_layer!r} of the "
-                f"teacher gives {tuple(real)}: give it that input shape"
+                f"the discriminator takes {self.discriminator.input_shape}, but layer "
+                f"{self.teacher_layer!r} of the teacher gives {tuple(real)}: give it that input "
+                "shape"
             )
         projected = fake if self.projection is None else self.projection.output_shape
         if not real.is_compatible_with(projected):
@@ -300,12 +323,15 @@ class AdversarialDistiller(Distiller):
                 "name layers of equal size, or give a projection= that maps one to the other"
             )
 
+    def _read_shape(self, outputs: Outputs, layer: str | None) -> tf.TensorShape:
+        """The shape of what `_read` gives, also for specs."""
+        shape = (outputs.logits if layer is None else outputs.layers[layer]).shape
+        pooled = shape.rank == 4 and not self._reads_maps()
+        return shape[:1] + shape[-1:] if pooled else shape
+
     def _make_missing(self, real: tf.TensorShape, fake: tf.TensorShape) -> None:
         if tf.inside_function() or None in (real[-1], fake[-1]):
-            raise InputError(
-                "the width of the features is not known yet: call teacher and student once on a "
-                "batch before the AdversarialDistiller is made"
-            )
+            raise InputError(_UNKNOWN_WIDTH)
         with self.distribute_strategy.scope():
             if self.discriminator is None:
                 self.discriminator = fully_connected(real[-1])
@@ -314,3 +340,18 @@ class AdversarialDistiller(Distiller):
                 self.projection = tf.keras.Sequential(
                     [tf.keras.Input((fake[-1],), dtype="float32"), to_teacher], name="projection"
                 )
+
+
+def _require_discriminator(model: Any) -> None:
+    """Refuse a model that does not give one logit an example."""
+    if taps.input_specs(model) is None:
+        raise InputError(
+            f"discriminator {model.name!r} is not a built Functional or Sequential model: begin it "
+            "with tf.keras.Input((width,))"
+        )
+    score = taps.trace(model, from_logits=True, role="discriminator").logits
+    if score.shape.rank not in (1, 2) or (score.shape.rank == 2 and score.shape[-1] != 1):
+        raise InputError(
+            f"discriminator {model.name!r} gives {score.shape}; it must give one logit an example, "
+            "(batch, 1)"
+        )

@@ -1,8 +1,8 @@
 """Keras callbacks of a distillation."""
 
-import math
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from kd_keras.errors import InputError
@@ -25,7 +25,7 @@ class StopOnNonFinite(tf.keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Look at every value in the logs, which are means since the epoch began."""
-        bad = [key for key, value in (logs or {}).items() if not math.isfinite(value)]
+        bad = [key for key, value in (logs or {}).items() if not np.isfinite(value).all()]
         if bad:
             term = next((key for key in bad if key != "loss"), "loss")
             raise InputError(

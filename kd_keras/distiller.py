@@ -1,6 +1,7 @@
 """Train a student under a frozen teacher, with Keras' own `fit`."""
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -23,12 +24,31 @@ from kd_keras.updates import (
 #: A term of the loss: its weight, and its value for each example, `(batch,)`.
 Term = tuple[float, tf.Tensor]
 
+_RESERVED_NAMES = (
+    *("loss", "label_loss", "teacher_accuracy"),
+    *("adversarial", "discriminator_loss", "discriminator_accuracy"),
+)
+
 
 class _Untracked:
     """Keeps a value out of its owner's variables, checkpoints and saved files."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+def refusing(step: Callable) -> Callable:
+    """Keep the InputError of a training step, which autograph wraps, for `fit` to raise."""
+
+    @functools.wraps(step)
+    def kept(self: Any, data: Any) -> Any:
+        try:
+            return step(self, data)
+        except InputError as refusal:
+            self._refusal.value = refusal
+            raise
+
+    return kept
 
 
 @serializable(package="kd_keras")
@@ -40,8 +60,9 @@ class Distiller(tf.keras.Model):
         label_weight * loss(y, student(x)) + sum(method.weight * method) + student.losses
 
     where `student.losses` are the student's own regularization losses. `evaluate` and `predict`
-    are the student's; the `val_loss` is its label loss. The teacher runs in inference mode and is
-    not changed in any way; it is not part of the distiller's weights or files.
+    are the student's; the `val_loss` is its label loss with `student.losses`. The teacher runs in
+    inference mode and is not changed in any way; it is not part of the distiller's weights or
+    files.
 
     Args:
         student: The model to train. It gives logits; see `from_logits`.
@@ -92,6 +113,7 @@ class Distiller(tf.keras.Model):
         self._label_loss: LabelLoss | None = None
         self._trackers = _Untracked({})
         self._compile_arguments = _Untracked({})
+        self._refusal = _Untracked(None)
         self.built = bool(getattr(student, "built", False))
         self.teacher = teacher
 
@@ -101,6 +123,10 @@ class Distiller(tf.keras.Model):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        # Keras saves the models that it finds by walking dir(); the teacher is no part of a file.
+        return [name for name in super().__dir__() if name != "teacher"]
 
     @property
     def teacher(self) -> Any:
@@ -178,8 +204,15 @@ class Distiller(tf.keras.Model):
             raise InputError("the distiller has no teacher: set distiller.teacher = model")
         if self._label_loss is not None:
             check_values(y, self._label_loss, classes=_classes(self.student))
-        return super().fit(x, y, *args, **kwargs)
+        self._refusal = _Untracked(None)
+        try:
+            return super().fit(x, y, *args, **kwargs)
+        except Exception:
+            if self._refusal.value is None:
+                raise
+            raise self._refusal.value from None
 
+    @refusing
     def train_step(self, data: Any) -> dict[str, Any]:
         """One update of the student from one batch."""
         x, y, sample_weight = tf.keras.utils.unpack_x_y_sample_weight(data)
@@ -200,9 +233,13 @@ class Distiller(tf.keras.Model):
         values = tf.zeros(tf.shape(prediction)[:1])
         if self._label_loss is not None and y is not None:
             values = weighted(self._label_loss(y, prediction), sample_weight)
-        self._trackers.value["loss"].update_state(values)
+        self._trackers.value["loss"].update_state(values + self._regularization())
         results = self._results(x, y, prediction, sample_weight)
-        return {k: v for k, v in results.items() if k == "loss" or k not in self._trackers.value}
+        metrics = {k: v for k, v in results.items() if k not in self._trackers.value}
+        # Without a label loss, the student has none to report beside its metrics.
+        return (
+            metrics if self._label_loss is None and metrics else {"loss": results["loss"]} | metrics
+        )
 
     def get_config(self) -> dict[str, Any]:
         """The student, the methods and the weights; not the teacher."""
@@ -243,6 +280,10 @@ class Distiller(tf.keras.Model):
         """What the student's update trains."""
         return list(self.student.trainable_variables)
 
+    def _regularization(self) -> tf.Tensor:
+        """The regularization losses of what the student's update trains."""
+        return sum((tf.cast(loss, tf.float32) for loss in self.student.losses), tf.constant(0.0))
+
     def _teacher_layers(self) -> list[str]:
         return [name for method in self.methods for name in method.teacher_layers]
 
@@ -259,6 +300,7 @@ class Distiller(tf.keras.Model):
         """The student's outputs on a batch in training, and its output as the model gave it."""
         output, layers = taps.forward(self.student, x, self._student_layers(), training=True)
         logits = taps.as_logits(output, from_logits=self.from_logits, role="student")
+        self.built = True
         return Outputs(logits, layers), output
 
     def _terms(
@@ -283,9 +325,7 @@ class Distiller(tf.keras.Model):
             values = weighted(values, sample_weight)
             self._trackers.value[name].update_state(values)
             total += weight * values
-        regularization = sum(
-            (tf.cast(x, tf.float32) for x in self.student.losses), tf.constant(0.0)
-        )
+        regularization = self._regularization()
         self._trackers.value["loss"].update_state(total + regularization)
         return tf.reduce_sum(total) / global_batch_size(total) + regularization / replicas()
 
@@ -319,14 +359,17 @@ class Distiller(tf.keras.Model):
         if None in specs:
             return
         _require_equal_inputs(*specs)
-        teacher = taps.trace(self.teacher, self._teacher_layers())
-        student = taps.trace(self.student, self._student_layers())
-        self._check(
-            Outputs(taps.as_logits(teacher[0], self.teacher_from_logits, "teacher"), teacher[1]),
-            Outputs(taps.as_logits(student[0], self.from_logits, "student"), student[1]),
-        )
+        traced = [
+            taps.trace(model, layers, from_logits=from_logits, role=role)
+            for model, layers, from_logits, role in (
+                (self.teacher, self._teacher_layers(), self.teacher_from_logits, "teacher"),
+                (self.student, self._student_layers(), self.from_logits, "student"),
+            )
+        ]
+        self._check(*traced)
 
     def _check(self, teacher: Outputs, student: Outputs) -> None:
+        """Refuse outputs that do not fit; they may be tensors or their specs."""
         for method in self.methods:
             method.check(teacher, student)
 
@@ -350,6 +393,9 @@ def _require_equal_inputs(teacher: Any, student: Any) -> None:
 def _distinctly_named(methods: Iterable[Method]) -> tuple[Method, ...]:
     methods = tuple(methods)
     names = [method.name for method in methods]
+    reserved = sorted(set(names) & set(_RESERVED_NAMES))
+    if reserved:
+        raise InputError(f"{reserved[0]!r} is another term's name; give the method another name=")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"two methods are called {twice[0]!r}; give one of them another name=")

@@ -8,7 +8,8 @@ import tensorflow as tf
 from kd_keras.errors import InputError
 
 _SPARSE = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
-_CROSSENTROPIES = (*_SPARSE, "categorical_crossentropy", "CategoricalCrossentropy")
+_BINARY = ("binary_crossentropy", "BinaryCrossentropy")
+_CROSSENTROPIES = (*_SPARSE, *_BINARY, "categorical_crossentropy", "CategoricalCrossentropy")
 
 
 class LabelLoss:
@@ -26,10 +27,18 @@ class LabelLoss:
     """
 
     def __init__(self, loss: Any, *, from_logits: bool) -> None:
-        resolved = tf.keras.losses.get(loss)
+        try:
+            resolved = tf.keras.losses.get(loss)
+        except ValueError as error:
+            raise InputError(
+                f"loss {loss!r} does not exist: name one of tf.keras.losses, such as "
+                "tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
+            ) from error
         is_object = isinstance(resolved, tf.keras.losses.Loss)
         self.name = type(resolved).__name__ if is_object else getattr(resolved, "__name__", "loss")
         self._values = resolved.call if is_object else resolved
+        home = type(resolved) if is_object else resolved
+        self._is_ours = home.__module__.split(".")[0] not in ("keras", "tf_keras")
         self._check_logits(resolved.get_config() if is_object else {}, from_logits)
 
     @property
@@ -44,9 +53,11 @@ class LabelLoss:
             InputError: If the labels have a shape that the loss cannot take.
         """
         y = tf.convert_to_tensor(y)
-        self._check_shape(y.shape, prediction.shape)
         if not self.sparse and y.dtype.is_integer:
             y = tf.cast(y, tf.float32)
+        if not self.sparse and y.shape.rank == 1 and prediction.shape[1:] == [1]:
+            y = y[:, tf.newaxis]  # else (batch,) against (batch, 1) would broadcast
+        self._check_shape(y.shape, prediction.shape)
         values = self._values(y, tf.cast(prediction, tf.float32))
         return tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=-1)
 
@@ -65,7 +76,7 @@ class LabelLoss:
         )
 
     def _check_shape(self, labels: tf.TensorShape, prediction: tf.TensorShape) -> None:
-        if labels.rank is None or self.name not in _CROSSENTROPIES:
+        if labels.rank is None or self._is_ours:
             return
         if self.sparse and labels.rank != 1 and labels[1:] != [1]:
             raise InputError(
@@ -75,8 +86,8 @@ class LabelLoss:
         if not self.sparse and not labels.is_compatible_with(prediction):
             raise InputError(
                 f"labels have shape {labels}, the student's output {prediction}; {self.name} takes "
-                "one-hot labels of the output's shape: use SparseCategoricalCrossentropy for class "
-                "indices"
+                "labels of the output's shape (one-hot for classes): use "
+                "SparseCategoricalCrossentropy for class indices"
             )
 
 

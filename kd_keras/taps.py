@@ -19,6 +19,7 @@ from kd_keras.errors import InputError
 _WRAPPER_PREFIX = re.compile(r"^(quant_|prune_low_magnitude_|cluster_)+")
 _PASSED_THROUGH = ("Identity", "StopGradient", "Cast", "FakeQuantWithMinMaxVars")
 _SMALLEST_PROBABILITY = 1e-7
+_EAGER_TOLERANCE = 1e-2  # float16 and bfloat16 sum to 1 no better than this
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,15 +85,33 @@ def forward(model: Any, inputs: Any, layers: Sequence[str] = (), **kwargs: Any) 
     return outputs, {path: values[-1] for path, values in heard.items()}
 
 
-def trace(model: Any, layers: Sequence[str] = ()) -> tuple[Any, dict]:
-    """The symbolic outputs of `forward` on the model's own input specs; nothing is computed."""
+def trace(model: Any, layers: Sequence[str] = (), *, from_logits: bool, role: str) -> Outputs:
+    """The `tf.TensorSpec`s of a model's outputs on its own input specs; nothing is computed.
+
+    Args:
+        model: A built Functional or Sequential model.
+        layers: The layers to read.
+        from_logits: See `as_logits`.
+        role: See `as_logits`.
+
+    Raises:
+        InputError: See `forward` and `as_logits`.
+    """
     outputs: list = []
+    refusals: list = []
 
     def run(inputs: Any) -> None:
-        outputs.append(forward(model, inputs, layers, training=False))
+        try:
+            output, heard = forward(model, inputs, layers, training=False)
+            found = as_logits(output, from_logits=from_logits, role=role), heard
+            outputs.append(tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), found))
+        except InputError as refusal:  # which autograph would wrap
+            refusals.append(refusal)
 
     tf.function(run).get_concrete_function(input_specs(model))
-    return outputs[0]
+    for refusal in refusals:
+        raise refusal
+    return Outputs(*outputs[0])
 
 
 def as_logits(output: tf.Tensor, from_logits: bool, role: str) -> tf.Tensor:
@@ -114,8 +133,8 @@ def as_logits(output: tf.Tensor, from_logits: bool, role: str) -> tf.Tensor:
         )
     if from_logits and ends_in_softmax(output):
         raise InputError(
-            f"the {role} ends in softmax, and its probabilities would be taken for logits: remove "
-            "its last activation, or pass from_logits=False"
+            f"the {role} ends in softmax or sigmoid, and its probabilities would be taken for "
+            "logits: remove its last activation, or pass from_logits=False"
         )
     if output.dtype in (tf.float16, tf.bfloat16):
         output = tf.cast(output, tf.float32)
@@ -123,12 +142,15 @@ def as_logits(output: tf.Tensor, from_logits: bool, role: str) -> tf.Tensor:
 
 
 def ends_in_softmax(output: tf.Tensor) -> bool:
-    """Whether a symbolic tensor is the result of a softmax (or, for one unit, a sigmoid).
+    """Whether a tensor is the result of a softmax or a sigmoid.
 
-    Eager tensors do not know where they come from: for them the answer is False.
+    A symbolic tensor knows the operation that made it. An eager one does not: it is judged by its
+    values, which are probabilities if they are at least 0 and every row's sum is 1.
     """
-    if not hasattr(output, "graph"):
-        return False
+    if isinstance(output, tf.__internal__.EagerTensor):
+        values = tf.cast(output, tf.float32)
+        sums_to_one = tf.abs(tf.reduce_sum(values, axis=-1) - 1) < _EAGER_TOLERANCE
+        return bool(tf.reduce_all(values >= 0) & tf.reduce_all(sums_to_one))
     op = output.op
     while op.type in _PASSED_THROUGH:
         op = op.inputs[0].op
@@ -137,10 +159,12 @@ def ends_in_softmax(output: tf.Tensor) -> bool:
 
 def input_specs(model: Any) -> Any:
     """The `tf.TensorSpec`s that a model takes, or None if it has not been built on any yet."""
-    inputs = getattr(model, "input", None) if getattr(model, "inputs", None) else None
-    if inputs is None:
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
         return None
-    return tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), inputs)
+    # Keras 3's Sequential has no `input`, which else keeps the structure of several inputs.
+    structure = inputs[0] if len(inputs) == 1 else model.input
+    return tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), structure)
 
 
 def _children(layer: Any) -> list:

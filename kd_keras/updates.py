@@ -22,6 +22,18 @@ def global_batch_size(values: tf.Tensor) -> tf.Tensor:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, local)
 
 
+def example_numbers(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The number, in the global batch, of this replica's first example, and of all; int32."""
+    local = tf.shape(values)[0]
+    context = tf.distribute.get_replica_context()
+    if context is None or replicas() == 1:
+        return tf.constant(0), local
+    replica = context.replica_id_in_sync_group
+    mine = tf.one_hot(replica, replicas()) * tf.cast(local, tf.float32)
+    sizes = tf.cast(context.all_reduce(tf.distribute.ReduceOp.SUM, mine), tf.int32)
+    return tf.reduce_sum(sizes[:replica]), tf.reduce_sum(sizes)
+
+
 def weighted(values: tf.Tensor, sample_weight: Any) -> tf.Tensor:
     """The values of the examples, `(batch,)`, each times its weight if there are weights."""
     if sample_weight is None:

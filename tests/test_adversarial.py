@@ -349,8 +349,12 @@ class TestFeatures:
 
         x, _ = batch(64)
         teacher, student = make(), make()
-        teacher(x), student(x)  # the cure that the error names
-        model = compiled(distiller(student, teacher))
+        teacher(x), student(x)
+        if kind == "subclassed":
+            with pytest.raises(InputError, match=r"discriminator=kd\.fully_connected\(width\)"):
+                fit(compiled(distiller(student, teacher)), x)
+        # The cure that the error names.
+        model = compiled(distiller(student, teacher, discriminator=kd.fully_connected(4)))
         before = values(student)
         fit(model, x)
         assert_differ(values(student), before)

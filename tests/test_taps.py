@@ -95,9 +95,9 @@ def test_no_trace_is_left_by_exceptions(make: Any) -> None:
 
 def test_tracing_computes_nothing_and_leaves_no_trace() -> None:
     model = net(5, batch_norm=True, dropout=0.5)
-    output, heard = taps.trace(model, ["features"])
-    assert output.shape.as_list() == [None, 3]
-    assert heard["features"].shape.as_list() == [None, 5]
+    outputs = taps.trace(model, ["features"], from_logits=True, role="student")
+    assert outputs.logits.shape.as_list() == [None, 3]
+    assert outputs.layers["features"].shape.as_list() == [None, 5]
     assert_no_trace(model)
 
 

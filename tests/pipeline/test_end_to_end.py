@@ -126,13 +126,21 @@ def test_killed_run_continues_to_the_same_weights(
     assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_other_config_is_refused_and_overwrite_keeps_what_it_can(
-    finished: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_other_config_is_refused(finished: pathlib.Path) -> None:
     line = complaint(train(finished, "--config.student.epochs=1"))
     assert "student.epochs" in line
     assert "--overwrite" in line
     assert json.loads((finished / "config.json").read_text())["student"]["epochs"] == 2
+
+
+def test_overwrite_keeps_the_stages_that_the_change_does_not_concern(
+    finished: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    result = train(tmp_path / "run", "--config.benchmark.runs=60", "--overwrite")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("done before") == 7
+    assert "benchmark: done before" not in result.stderr
 
 
 def test_second_process_is_refused(finished: pathlib.Path) -> None:
