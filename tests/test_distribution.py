@@ -1,6 +1,5 @@
 """Several replicas given the same global batches take the steps of one device."""
 
-import functools
 import json
 import os
 import pathlib
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from nets import assert_differ, assert_same, batch, convolutional, images, net, values
+from replicas import two_replicas
 
 import kd_keras as kd
 
@@ -71,12 +71,6 @@ def dataset(examples: int = STEPS * GLOBAL_BATCH, *, weighted: bool = False) -> 
     if weighted:
         parts = (*parts, np.linspace(0, 2, examples).astype("float32"))
     return tf.data.Dataset.from_tensor_slices(parts).batch(GLOBAL_BATCH)
-
-
-@functools.cache
-def two_replicas() -> Any:
-    """One strategy for all tests: a second one would use the collective keys of the first."""
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 def assert_equal_training(make: Any, data: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from replicas import two_replicas
 
 from kd_keras import models
 from kd_keras.compression import pruning
@@ -191,7 +192,7 @@ def test_nested_and_sequential_models():
 
 
 def test_two_replicas():
-    strategy = tf.distribute.MirroredStrategy(tf.config.list_logical_devices("CPU")[:2])
+    strategy = two_replicas()
     with strategy.scope():
         pruned = pruning.apply(convnet(), **SCHEDULE)
         mimic = Mimic(pruned)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from replicas import two_replicas
 
 from kd_keras import data
 from kd_keras.data.augmentation import STEPS
@@ -131,10 +132,7 @@ def test_bad_sizes(split):
 
 
 def test_two_replicas_share_each_global_batch(split):
-    cpus = tf.config.list_logical_devices("CPU")
-    if len(cpus) < 2:
-        pytest.skip("needs two logical CPUs")
-    strategy = tf.distribute.MirroredStrategy([cpu.name for cpu in cpus[:2]])
+    strategy = two_replicas()
     augment = _augment(["horizontal_flip", "mix_up"])
     stream = _training(split, epochs=2, augmentation=augment)
     shared = list(strategy.experimental_distribute_dataset(stream))
@@ -147,10 +145,7 @@ def test_two_replicas_share_each_global_batch(split):
 
 
 def test_two_replicas_evaluate_every_example_once(split):
-    cpus = tf.config.list_logical_devices("CPU")
-    if len(cpus) < 2:
-        pytest.skip("needs two logical CPUs")
-    strategy = tf.distribute.MirroredStrategy([cpu.name for cpu in cpus[:2]])
+    strategy = two_replicas()
     stream = data.evaluation(split, batch_size=8, normalization=IDENTITY)
     seen = [
         _rows(part.numpy())

@@ -229,15 +229,20 @@ def test_diverging_loss_names_term_and_step(tmp_path: pathlib.Path) -> None:
 
 
 def test_file_below_the_floor_fails_the_run(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    # Another int8 file in the place of the student's: the export is done, its content is not it.
+    import kd_keras as kd
+    import tflite_export
+
+    # A file that takes every image for a 0, in the place of the student's.
     shutil.copytree(finished, tmp_path / "run")
-    source = finished / "export" / "student_float32.tflite"
+    model = kd.models.build("mlp-4", classes=10, input_shape=(8, 8, 1))
+    model.get_layer("logits").set_weights([np.zeros((4, 10)), np.eye(10)[0]])
     target = tmp_path / "run" / "export" / "student_int8.tflite"
-    shutil.copy(source, target)
+    tflite_export.convert(model, target, "float32", overwrite=True)
     (tmp_path / "run" / "stages" / "verify.json").unlink()
     line = complaint(train(tmp_path / "run"))
     assert "agreement" in line
-    assert "0.5" in line
+    assert "floor 0.5" in line
+    assert not (tmp_path / "run" / "stages" / "verify.json").exists()
 
 
 def test_damaged_artefacts_are_named(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from replicas import two_replicas
 
 import tflite_export
 from tflite_export.file_facts import read_facts
@@ -130,8 +131,7 @@ def test_conversion_does_not_change_the_model(float_net, tmp_path):
 
 
 def test_model_made_under_a_distribution_strategy(tmp_path):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
+    with two_replicas().scope():
         model = small_net(tf.keras.layers.BatchNormalization(name="bn"))
     path = tflite_export.convert(model, tmp_path / "mirrored.tflite", "float32")
     inputs = np.random.default_rng(0).normal(size=(8, 6, 6, 2)).astype("float32")
