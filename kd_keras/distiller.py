@@ -358,7 +358,7 @@ class Distiller(tf.keras.Model):
         specs = taps.input_specs(self.teacher), taps.input_specs(self.student)
         if None in specs:
             return
-        _require_equal_inputs(*specs)
+        taps.require_equal_inputs(*specs)
         traced = [
             taps.trace(model, layers, from_logits=from_logits, role=role)
             for model, layers, from_logits, role in (
@@ -377,17 +377,6 @@ class Distiller(tf.keras.Model):
 def _classes(model: Any) -> int | None:
     shape = getattr(model, "output_shape", None) if getattr(model, "inputs", None) else None
     return shape[-1] if isinstance(shape, tuple) else None
-
-
-def _require_equal_inputs(teacher: Any, student: Any) -> None:
-    pairs = [[spec.shape for spec in tf.nest.flatten(specs)] for specs in (teacher, student)]
-    if len(pairs[0]) != len(pairs[1]) or not all(
-        t.is_compatible_with(s) for t, s in zip(*pairs, strict=True)
-    ):
-        raise InputError(
-            f"teacher and student see the same batch, but the teacher's input is {pairs[0]} and "
-            f"the student's {pairs[1]}: build both for one input shape"
-        )
 
 
 def _distinctly_named(methods: Iterable[Method]) -> tuple[Method, ...]:

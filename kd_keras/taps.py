@@ -167,6 +167,22 @@ def input_specs(model: Any) -> Any:
     return tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), structure)
 
 
+def require_equal_inputs(teacher: Any, student: Any) -> None:
+    """Refuse input specs, as `input_specs` gives them, that no one batch fits.
+
+    Raises:
+        InputError: With both shapes.
+    """
+    pairs = [[spec.shape for spec in tf.nest.flatten(specs)] for specs in (teacher, student)]
+    if len(pairs[0]) != len(pairs[1]) or not all(
+        t.is_compatible_with(s) for t, s in zip(*pairs, strict=True)
+    ):
+        raise InputError(
+            f"teacher and student see the same batch, but the teacher's input is {pairs[0]} and "
+            f"the student's {pairs[1]}: build both for one input shape"
+        )
+
+
 def _children(layer: Any) -> list:
     # The one accessor of sub-layers that both Keras share; `.layers` exists on models only.
     return list(layer._flatten_layers(recursive=False, include_self=False))

@@ -104,7 +104,7 @@ def test_the_gradient_for_the_students_logits_is_the_oracles(name: str, settings
 def test_zero_and_flat_where_the_student_equals_the_teacher(name: str, settings: dict) -> None:
     c = case(name, settings)
     if not c.oracle.zero_at_match:
-        pytest.skip("not so for this method")
+        pytest.skip("its oracle says that it is not 0 where the student equals the teacher")
     outputs = tensors(c.teacher)
     with tf.GradientTape() as tape:
         tape.watch(outputs.logits)
