@@ -85,9 +85,12 @@ class Workdir:
         write_json(path, config)
 
     def done(self, stage: str, inputs: dict) -> dict | None:
-        """The record of a finished stage, if it was made from just these inputs."""
+        """The record of a finished stage, if it was made from just these inputs.
+
+        A stage whose folder was deleted, as the errors about damaged files advise, is not done.
+        """
         path = self.path("stages", f"{stage}.json")
-        if not path.exists():
+        if not (path.exists() and self.path(stage).is_dir()):
             return None
         record = read_json(path)
         return record if not configs.differences(record["inputs"], inputs) else None

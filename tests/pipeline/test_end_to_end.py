@@ -143,6 +143,15 @@ def test_overwrite_keeps_the_stages_that_the_change_does_not_concern(
     assert "benchmark: done before" not in result.stderr
 
 
+def test_a_deleted_folder_is_made_anew(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "data")
+    result = train(tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    assert "data: done before" not in result.stderr
+    assert result.stderr.count("done before") == 7
+
+
 def test_second_process_is_refused(finished: pathlib.Path) -> None:
     with filelock.FileLock(finished / ".lock"):
         assert "another process" in complaint(train(finished))
