@@ -13,12 +13,16 @@ class Family:
         pattern: regular expression that a full name of this family matches, e.g. ``"mlp(-\d+)+"``.
         examples: names that exist, listed in errors; the ready ones first.
         build: ``(name, *, classes, input_shape, **options) -> tf.keras.Model``. The keyword
-            parameters after ``input_shape`` are the family's options.
+            parameters after ``input_shape`` are the family's options. The first line of its
+            module's docstring says what the family is, and its source, in ``docs/networks.md``.
         weight_aliases: layer names in published weight files -> layer names here, for layers that
             this package names otherwise.
+        input_shapes: the image sizes that the publication measures, ``(height, width, channels)``;
+            ``docs/networks.md`` gives the costs for these.
     """
 
     pattern: str
     examples: tuple[str, ...]
     build: Callable[..., Any]
     weight_aliases: Mapping[str, str] = field(default_factory=dict)
+    input_shapes: tuple[tuple[int, int, int], ...] = ((32, 32, 3),)

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from kd_keras.errors import InputError
+from kd_keras.models.convolution import batch_norm, conv, relu
 from kd_keras.models.ends import class_logits, image_input
 from kd_keras.models.family import Family
 
@@ -43,8 +44,8 @@ def build_resnet(
         raise InputError(f"shortcut {shortcut!r} is not possible for {name}; there are: A, B")
     blocks = (int(name.removeprefix("resnet")) - 2) // 6
     image = image_input(input_shape)
-    x = _conv(image, 16, 3, 1, "conv1")
-    x = _relu(_batch_norm(x, "bn1"), "relu1")
+    x = conv(image, 16, 3, 1, "conv1")
+    x = relu(batch_norm(x, "bn1"), "relu1")
     for stage, channels in enumerate(_CHANNELS, start=1):
         for block in range(blocks):
             stride = 2 if stage > 1 and block == 0 else 1
@@ -55,13 +56,13 @@ def build_resnet(
 
 
 def _block(x: Any, channels: int, stride: int, shortcut: str, prefix: str, out: str) -> Any:
-    main = _conv(x, channels, 3, stride, f"{prefix}_conv1")
-    main = _relu(_batch_norm(main, f"{prefix}_bn1"), f"{prefix}_relu1")
-    main = _conv(main, channels, 3, 1, f"{prefix}_conv2")
-    main = _batch_norm(main, f"{prefix}_bn2")
+    main = conv(x, channels, 3, stride, f"{prefix}_conv1")
+    main = relu(batch_norm(main, f"{prefix}_bn1"), f"{prefix}_relu1")
+    main = conv(main, channels, 3, 1, f"{prefix}_conv2")
+    main = batch_norm(main, f"{prefix}_bn2")
     if stride != 1:
         x = _SHORTCUTS[shortcut](x, channels, prefix)
-    return _relu(tf.keras.layers.Add(name=f"{prefix}_add")([main, x]), out)
+    return relu(tf.keras.layers.Add(name=f"{prefix}_add")([main, x]), out)
 
 
 def _zero_padded_shortcut(x: Any, channels: int, prefix: str) -> Any:
@@ -78,34 +79,11 @@ def _zero_padded_shortcut(x: Any, channels: int, prefix: str) -> Any:
 
 
 def _projected_shortcut(x: Any, channels: int, prefix: str) -> Any:
-    x = _conv(x, channels, 1, 2, f"{prefix}_shortcut_conv")
-    return _batch_norm(x, f"{prefix}_shortcut_bn")
+    x = conv(x, channels, 1, 2, f"{prefix}_shortcut_conv")
+    return batch_norm(x, f"{prefix}_shortcut_bn")
 
 
 _SHORTCUTS = {"A": _zero_padded_shortcut, "B": _projected_shortcut}
-
-
-def _conv(x: Any, channels: int, kernel: int, stride: int, name: str) -> Any:
-    padding = "same" if stride == 1 else "valid"
-    if stride != 1 and kernel > 1:
-        x = tf.keras.layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
-    return tf.keras.layers.Conv2D(
-        channels,
-        kernel,
-        strides=stride,
-        padding=padding,
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=name,
-    )(x)
-
-
-def _batch_norm(x: Any, name: str) -> Any:
-    return tf.keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
-
-
-def _relu(x: Any, name: str) -> Any:
-    return tf.keras.layers.ReLU(name=name)(x)
 
 
 FAMILY = Family(
