@@ -85,14 +85,14 @@ def against_peer(rounds: int) -> dict[str, Any]:
     from keras import distillation
 
     import kd_keras as kd
-    from kd_keras.methods.base import Method
+    from kd_keras.methods.base import NO_CONTEXT, Method
 
     class FeatureL2(Method):
         """`mean (f_s - f_t)^2` of the features, which is the peer's "mse"."""
 
         teacher_layers = student_layers = ("features",)
 
-        def __call__(self, teacher: Any, student: Any) -> Any:
+        def __call__(self, teacher: Any, student: Any, context: Any = NO_CONTEXT) -> Any:
             difference = student.layers["features"] - teacher.layers["features"]
             return tf.reduce_mean(difference**2, axis=-1)
 
@@ -222,7 +222,7 @@ def adversarial_floor(teacher: Any) -> Callable[[], Any]:
     """The same with D's update and its terms in the student's loss."""
     import tensorflow as tf
 
-    from kd_keras.adversarial import fully_connected
+    from kd_keras.discriminators import fully_connected
 
     student, optimizers = network("resnet20"), (sgd(), sgd())
     teacher, student = (tapped(model) for model in (teacher, student))

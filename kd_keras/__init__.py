@@ -10,13 +10,23 @@ from typing import Any
 _HOMES = {
     "Distiller": "distiller",
     "AdversarialDistiller": "adversarial",
-    "fully_connected": "adversarial",
+    "fully_connected": "discriminators",
+    "ConditionalAdversarialDistiller": "conditional",
+    "Stage": "pipeline.staged",
+    "fit_stages": "pipeline.staged",
+    "born_again": "pipeline.born_again",
+    "Ensemble": "teachers",
     "StopOnNonFinite": "callbacks",
+    "DiscriminatorWatch": "callbacks",
+    "DiscriminatorWarning": "callbacks",
     "InputError": "errors",
     "compression": None,
     "data": None,
+    "discriminators": None,
     "methods": None,
     "models": None,
+    "schedules": None,
+    "teachers": None,
 }
 
 
@@ -27,11 +37,11 @@ def __getattr__(name: str) -> Any:
         return getattr(module, name) if home else module
     methods = importlib.import_module(f"{__name__}.methods")
     for method in methods.names():
-        if name.lower() == method.replace("_", "") and name[0].isupper():
+        if name == methods.class_name(method):
             return methods.get(method)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     methods = importlib.import_module(f"{__name__}.methods")
-    return sorted([*_HOMES, *(name.title().replace("_", "") for name in methods.names())])
+    return sorted([*_HOMES, *map(methods.class_name, methods.names())])

@@ -5,49 +5,22 @@ from typing import Any
 
 import tensorflow as tf
 
-from kd_keras import taps
-from kd_keras.distiller import Distiller, refusing
+from kd_keras import discriminators
 from kd_keras.errors import InputError
+from kd_keras.game import GameDistiller, Samples
 from kd_keras.methods.base import Method, at_least_zero
 from kd_keras.methods.logits_l2 import LogitsL2
-from kd_keras.serialization import deserialize, serializable, serialize
+from kd_keras.noise import dropout_layers, statistics_kept, uniform, without_dropout
+from kd_keras.schedules import Scheduled
+from kd_keras.serialization import serializable
 from kd_keras.taps import Outputs
-from kd_keras.updates import (
-    apply_update,
-    build_optimizer,
-    example_numbers,
-    global_batch_size,
-    replicas,
-    scale_loss,
-    weighted,
-)
 
 REGULARIZERS = (None, "l1", "l2", "adversarial")
-_HYPERPARAMETERS = (
-    *("teacher_layer", "student_layer", "regularizer", "regularizer_weight"),
-    *("adversarial_weight", "dropout", "seed"),
-)
-_UNKNOWN_WIDTH = (
-    "the width of the features is known only when these models run: give "
-    "discriminator=kd.fully_connected(width), and for unequal widths a projection= from the "
-    "student's to the teacher's"
-)
-
-
-def fully_connected(width: int, units: Sequence[int] = (128, 256, 128)) -> Any:
-    """A discriminator of feature vectors: `(batch, width) -> (batch, 1)`, a logit.
-
-    128-256-128 is the best of the ten that the paper compares.
-    """
-    hidden = [tf.keras.layers.Dense(n, activation="relu", dtype="float32") for n in units]
-    score = tf.keras.layers.Dense(1, dtype="float32", name="score")
-    return tf.keras.Sequential(
-        [tf.keras.Input((width,), dtype="float32"), *hidden, score], name="discriminator"
-    )
+NOISES = ("features", "network")
 
 
 @serializable(package="kd_keras")
-class AdversarialDistiller(Distiller):
+class AdversarialDistiller(GameDistiller):
     """A student whose features a discriminator D cannot tell from the teacher's.
 
     With real samples `f_t` (the teacher's features) and fake samples `f_s` (the student's),
@@ -56,12 +29,30 @@ class AdversarialDistiller(Distiller):
         argmin_s max_D  L_adv + lambda * L_data + L_regul(D)
 
     A step runs the student once, updates D, then the student against the new D. The student's
-    gradient never reaches D's weights, nor D's the student's. Labels are not needed.
+    gradient never reaches D's weights, nor D's the student's. Labels are not needed; a
+    `label_weight` above 0 lets them count.
 
     `L_regul` keeps D from winning. "adversarial" gives D a third batch, the adversary: the
-    student's features under dropout (the noise `z`), labelled as the teacher's. D maximises
-    `E[log D(adversary)]` with the rest, and the same samples update the student, which minimises
-    `-E[log D(adversary)]` beside `E[log(1 - D(f_s))]`. "l1" and "l2" penalise D's weights.
+    student's features under noise, labelled as the teacher's. D maximises `E[log D(adversary)]`
+    with the rest, and the same samples update the student, which minimises `-E[log D(adversary)]`
+    beside `E[log(1 - D(f_s))]`. "l1" and "l2" penalise D's weights.
+
+    The noise `z` is dropout. With `noise="features"` it falls on the features that D reads, and
+    costs nothing. With `noise="network"` it is the student's own dropout layers: the adversary
+    comes from a second forward pass, in which they are active, and the first pass, which `L_data`
+    and the fake samples read, is without them. BatchNorm uses the batch's statistics in both and
+    keeps those of the first. `dropout=0.0` with "features" is the paper's "D with features" without
+    dropout: adversarial samples without noise.
+
+    `lambda` is a method's weight, so it can have a schedule and `L_data` be another: `lambda *
+    L_data` is `LogitsL2(weight=2 * lambda)`, since `LogitsL2` has a 1/2.
+
+    Logged beside the terms: `discriminator_loss` with D's penalty; `discriminator_accuracy`, the
+    share of real and fake samples that D judged rightly; and D's mean probability of being real,
+    for the teacher's samples (`discriminator_real`) and the student's (`discriminator_fake`). At
+    the end of a game without adversarial samples all three are 1/2; with them D's probabilities
+    are 2/3, since it is told that half of the student's samples are real. `fit` warns after an
+    epoch in which D has won or lost; see `kd_keras.callbacks.DiscriminatorWatch`.
 
     Where we differ from the paper: feature maps are averaged over their positions before a
     discriminator that reads vectors, and a student of another width than the teacher's is
@@ -73,21 +64,28 @@ class AdversarialDistiller(Distiller):
         methods: `lambda * L_data` and what else the student should learn; by default the L_data
             of the paper with lambda 1, which is `[LogitsL2(weight=2.0)]`.
         label_weight: Factor of the label loss; 0 by default, as in the paper.
-        discriminator: A Keras model `(batch, width) -> (batch, 1)` that gives a logit; by default
-            `fully_connected(width)`. One with a 4-dimensional input reads the feature maps.
+        discriminator: A spec such as "128-256-128" or "conv128-conv256", which reads feature maps,
+            see `kd_keras.discriminators.build`; or a Keras model `(batch, width) -> (batch, 1)`
+            that gives a logit, one with a 4-dimensional input reads maps. By default the best of
+            the paper's table, 128-256-128.
         teacher_layer: The teacher's layer that D reads; None: its logits.
         student_layer: The student's layer that D reads; None: its logits.
         regularizer: "adversarial", "l1", "l2" or None.
         regularizer_weight: Factor of the "l1" and "l2" penalties.
-        adversarial_weight: Factor of the adversarial terms in the student's loss.
-        dropout: Rate of the adversary's dropout, in [0, 1).
+        adversarial_weight: Factor of the adversarial terms in the student's loss, a number or a
+            schedule; 0 is a training without D.
+        dropout: Rate of the noise on features, in [0, 1). The network's noise has its layers' own.
+        noise: "features" or "network"; adversarial samples have it, and nothing else.
+        update_ratio: Updates of D and of the student on each batch, whole numbers from 1. Each
+            update of D sees fresh noise, each of the student's is a forward pass of its own.
         projection: A Keras model from the student's features to the teacher's width; made if the
             widths differ.
-        seed: Of the adversary's dropout.
+        seed: Of the noise on features.
         **kwargs: See `Distiller`.
 
     Raises:
-        InputError: See `Distiller`; and if D's input does not fit the features.
+        InputError: See `Distiller`; and if D's input does not fit the features, or
+            `noise="network"` finds no dropout layer in the student.
 
     Example:
         >>> import kd_keras as kd
@@ -95,131 +93,86 @@ class AdversarialDistiller(Distiller):
         ...     inputs = tf.keras.Input((4,))
         ...     features = tf.keras.layers.Dense(width, "relu", name="features")(inputs)
         ...     return tf.keras.Model(inputs, tf.keras.layers.Dense(3, name="logits")(features))
-        >>> distiller = kd.AdversarialDistiller(net(4), net(32))
+        >>> distiller = kd.AdversarialDistiller(net(4), net(32), discriminator="64-64")
         >>> distiller.compile(optimizer="adam", discriminator_optimizer="adam")
         >>> history = distiller.fit(tf.random.normal((32, 4)), verbose=0)
-        >>> sorted(history.history)
-        ['adversarial', 'discriminator_accuracy', 'discriminator_loss', 'logits_l2', 'loss']
+        >>> [name for name in sorted(history.history) if not name.startswith("discriminator")]
+        ['adversarial', 'logits_l2', 'loss']
     """
+
+    hyperparameters = (
+        *("teacher_layer", "student_layer", "regularizer", "regularizer_weight"),
+        *("dropout", "noise"),
+    )
+    own_models = ("discriminator", "projection")
 
     def __init__(
         self,
         student: Any,
         teacher: Any = None,
         methods: Iterable[Method] | None = None,
-        label_weight: float = 0.0,
+        label_weight: Scheduled = 0.0,
         *,
         discriminator: Any = None,
         teacher_layer: str | None = "features",
         student_layer: str | None = "features",
         regularizer: str | None = "adversarial",
         regularizer_weight: float = 1e-4,
-        adversarial_weight: float = 1.0,
+        adversarial_weight: Scheduled = 1.0,
         dropout: float = 0.5,
+        noise: str = "features",
+        update_ratio: Sequence[int] = (1, 1),
         projection: Any = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        methods = [LogitsL2(weight=2.0)] if methods is None else methods
-        super().__init__(student, None, methods, label_weight, **kwargs)
-        if regularizer not in REGULARIZERS:
-            allowed = ", ".join(map(repr, REGULARIZERS))
-            raise InputError(f"regularizer {regularizer!r} does not exist; there are: {allowed}")
-        if not 0 <= dropout < 1:
-            raise InputError(f"dropout is {dropout!r}; it must be at least 0 and below 1")
-        if discriminator is not None:
-            _require_discriminator(discriminator)
-        self.discriminator = discriminator
+        super().__init__(
+            student,
+            [LogitsL2(weight=2.0)] if methods is None else methods,
+            label_weight,
+            discriminator=discriminators.PUBLISHED[0] if discriminator is None else discriminator,
+            adversarial_weight=adversarial_weight,
+            update_ratio=update_ratio,
+            seed=seed,
+            **kwargs,
+        )
         self.projection = projection
         self.teacher_layer, self.student_layer = teacher_layer, student_layer
         self.regularizer = regularizer
         self.regularizer_weight = at_least_zero("regularizer_weight", regularizer_weight)
-        self.adversarial_weight = at_least_zero("adversarial_weight", adversarial_weight)
-        self.dropout, self.seed = dropout, seed
-        self.discriminator_optimizer: Any = None
+        self.dropout, self.noise = dropout, noise
+        self._check_hyperparameters()
         self.teacher = teacher
 
-    def compile(
-        self,
-        optimizer: Any = "rmsprop",
-        loss: Any = None,
-        metrics: Any = None,
-        *,
-        discriminator_optimizer: Any = "rmsprop",
-        **kwargs: Any,
-    ) -> None:
-        """Configure the training.
-
-        Args:
-            optimizer: The student's optimizer.
-            loss: The label loss, which counts if `label_weight` is above 0; may be None.
-            metrics: Metrics of the student's output.
-            discriminator_optimizer: D's optimizer.
-            **kwargs: See `Distiller.compile`.
-        """
-        super().compile(optimizer, loss, metrics, **kwargs)
-        self.discriminator_optimizer = tf.keras.optimizers.get(discriminator_optimizer)
-        self._compile_arguments.value["discriminator_optimizer"] = discriminator_optimizer
-
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """See `Distiller.fit`."""
-        if self.teacher is not None and self.discriminator is None:
-            raise InputError(_UNKNOWN_WIDTH)
-        return super().fit(x, y, *args, **kwargs)
-
-    @refusing
-    def train_step(self, data: Any) -> dict[str, Any]:
-        """One update of D and one of the student, from one batch."""
-        x, y, sample_weight = tf.keras.utils.unpack_x_y_sample_weight(data)
-        teacher = self._teacher_outputs(x)
-        with tf.GradientTape() as tape:
-            student, prediction = self._student_outputs(x)
-            terms = self._terms(teacher, student, y, prediction)
-            real, fake = self._features(teacher, student)
-            adversary = self._adversary(fake)
-            self._update_discriminator(real, fake, adversary, sample_weight)
-            terms["adversarial"] = self.adversarial_weight, self._fooling(fake, adversary)
-            loss = self._loss(terms, sample_weight)
-            scaled = scale_loss(self.optimizer, loss)
-        apply_update(self.optimizer, tape, scaled, self._student_variables())
-        self._track_teacher(y, teacher)
-        return self._results(x, y, prediction, sample_weight)
-
-    def get_config(self) -> dict[str, Any]:
-        """The student, D, the methods and the hyperparameters; not the teacher."""
-        return {
-            **super().get_config(),
-            **{name: getattr(self, name) for name in _HYPERPARAMETERS},
-            "discriminator": self.discriminator and serialize(self.discriminator),
-            "projection": self.projection and serialize(self.projection),
-        }
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> "AdversarialDistiller":
-        """A distiller without its teacher, from what `get_config` gave."""
-        models = {name: config[name] for name in ("discriminator", "projection") if config[name]}
-        restored = {name: deserialize(model) for name, model in models.items()}
-        return super().from_config({**config, **restored}, custom_objects)
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile as `get_compile_config` says, with room for the optimizers' saved state."""
-        super().compile_from_config(config)
-        if self.discriminator is not None:
-            variables = self.discriminator.trainable_variables
-            build_optimizer(self.discriminator_optimizer, variables)
-
-    def _learns_without_labels(self) -> bool:
-        return True
-
-    def _logged_names(self) -> list[str]:
-        own = ["adversarial", "discriminator_loss", "discriminator_accuracy"]
-        return [*super()._logged_names(), *own]
+    def _check_hyperparameters(self) -> None:
+        _require("regularizer", self.regularizer, REGULARIZERS)
+        _require("noise", self.noise, NOISES)
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout!r}; it must be at least 0 and below 1")
+        if self.noise == "network" and self.regularizer != "adversarial":
+            raise InputError(
+                f"noise='network' makes adversarial samples, but regularizer={self.regularizer!r} "
+                "has none: use regularizer='adversarial'"
+            )
+        if self.noise == "network" and not dropout_layers(self.student):
+            raise InputError(
+                f"noise='network' needs dropout in the student, but {self.student.name!r} has no "
+                "Dropout layer with a rate above 0: add one, or use noise='features'"
+            )
+        one_logit = self.discriminator is None or discriminators.outputs_of(self.discriminator) == 1
+        if not one_logit:
+            raise InputError(
+                f"discriminator {self.discriminator.name!r} gives "
+                f"{self.discriminator.output_shape}; it must give one logit an example, (batch, 1)"
+            )
 
     def _student_variables(self) -> list:
         projection = self.projection.trainable_variables if self.projection else []
         return [*super()._student_variables(), *projection]
+
+    def _regularization(self) -> tf.Tensor:
+        own = self.projection.losses if self.projection else []
+        return super()._regularization() + sum(own, tf.constant(0.0))
 
     def _teacher_layers(self) -> list[str]:
         own = [self.teacher_layer] if self.teacher_layer else []
@@ -229,11 +182,19 @@ class AdversarialDistiller(Distiller):
         own = [self.student_layer] if self.student_layer else []
         return [*super()._student_layers(), *own]
 
-    def _features(self, teacher: Outputs, student: Outputs) -> tuple[tf.Tensor, tf.Tensor]:
-        """The real and the fake samples, as D reads them."""
-        real = self._read(teacher, self.teacher_layer)
+    def _student_outputs(self, x: Any) -> tuple[Outputs, tf.Tensor]:
+        if self.noise == "features":
+            return super()._student_outputs(x)
+        with without_dropout(self.student):
+            return super()._student_outputs(x)
+
+    def _samples(self, x: Any, y: Any, teacher: Outputs, student: Outputs) -> Samples:
+        fake = self._fake(student)
+        return Samples(self._read(teacher, self.teacher_layer), fake, self._adversary(x, fake))
+
+    def _fake(self, student: Outputs) -> tf.Tensor:
         fake = self._read(student, self.student_layer)
-        return real, fake if self.projection is None else self.projection(fake)
+        return fake if self.projection is None else self.projection(fake)
 
     def _read(self, outputs: Outputs, layer: str | None) -> tf.Tensor:
         features = outputs.logits if layer is None else outputs.layers[layer]
@@ -242,48 +203,34 @@ class AdversarialDistiller(Distiller):
         return tf.cast(features, tf.float32)
 
     def _reads_maps(self) -> bool:
-        return self.discriminator is not None and len(self.discriminator.input_shape) == 4
+        if self.discriminator is None:
+            return discriminators.reads_maps(self.discriminator_spec)
+        return len(self.discriminator.input_shape) == 4
 
-    def _adversary(self, fake: tf.Tensor) -> tf.Tensor | None:
-        """The fake samples under dropout, if there are adversarial samples at all.
-
-        The noise is drawn for the global batch, by the number of the update: so it does not depend
-        on the number of replicas, and a resumed training draws what an uninterrupted one would.
-        """
+    def _adversary(self, x: Any, fake: tf.Tensor) -> tf.Tensor | None:
+        """The student's samples under noise, if there are adversarial samples at all."""
         if self.regularizer != "adversarial":
             return None
-        first, examples = example_numbers(fake)
-        step = tf.cast(tf.convert_to_tensor(self.discriminator_optimizer.iterations), tf.int32)
-        shape = tf.concat([[examples], tf.shape(fake)[1:]], axis=0)
-        noise = tf.random.stateless_uniform(shape, seed=tf.stack([self.seed, step]))
-        kept = noise[first : first + tf.shape(fake)[0]] >= self.dropout
+        if self.noise == "network":
+            with statistics_kept(self.student):
+                noisy, _ = super()._student_outputs(x)
+            return self._fake(noisy)
+        kept = uniform(fake, tf.shape(fake)[1:], self._noise_seed()) >= self.dropout
         return tf.where(kept, fake / (1 - self.dropout), 0.0)
 
-    def _update_discriminator(
-        self, real: tf.Tensor, fake: tf.Tensor, adversary: tf.Tensor | None, sample_weight: Any
-    ) -> None:
-        """Maximise L_adv + L_regul over D, with the student fixed."""
-        fake = tf.stop_gradient(fake)
-        with tf.GradientTape() as tape:
-            real_score, fake_score = self._score(real), self._score(fake)
-            values = -tf.math.log_sigmoid(real_score) - tf.math.log_sigmoid(-fake_score)
-            if adversary is not None:
-                values -= tf.math.log_sigmoid(self._score(tf.stop_gradient(adversary)))
-            values = weighted(values, sample_weight)
-            penalty = self._penalty()
-            loss = tf.reduce_sum(values) / global_batch_size(values) + penalty / replicas()
-            scaled = scale_loss(self.discriminator_optimizer, loss)
-        variables = self.discriminator.trainable_variables
-        apply_update(self.discriminator_optimizer, tape, scaled, variables)
-        correct = tf.concat([real_score > 0, fake_score < 0], axis=0)
-        self._trackers.value["discriminator_loss"].update_state(values + penalty)
-        self._trackers.value["discriminator_accuracy"].update_state(correct)
+    def _judge(self, samples: Samples) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """`-L_adv`, with the adversary as a real sample."""
+        real, fake = self._score(samples.real), self._score(samples.fake)
+        values = self.form.discriminator(real, fake)
+        if samples.adversary is not None:
+            values -= tf.math.log_sigmoid(self._score(samples.adversary))
+        return values, real, fake
 
-    def _fooling(self, fake: tf.Tensor, adversary: tf.Tensor | None) -> tf.Tensor:
-        """The student's adversarial terms of each example, with D fixed."""
-        values = tf.math.log_sigmoid(-self._score(fake))
-        if adversary is not None:
-            values -= tf.math.log_sigmoid(self._score(adversary))
+    def _fool(self, samples: Samples) -> tf.Tensor:
+        """`log(1 - D(f_s)) - log D(adversary)`; D of the teacher's has no gradient here."""
+        values = self.form.student(self._score(samples.fake))
+        if samples.adversary is not None:
+            values -= tf.math.log_sigmoid(self._score(samples.adversary))
         return values
 
     def _score(self, features: tf.Tensor) -> tf.Tensor:
@@ -292,24 +239,21 @@ class AdversarialDistiller(Distiller):
 
     def _penalty(self) -> tf.Tensor:
         """The penalty on D's weights, with the regularization losses that D brings."""
-        penalty = sum(self.discriminator.losses, tf.constant(0.0))
         kernels = [w for w in self.discriminator.trainable_variables if len(w.shape) >= 2]
+        penalty = super()._penalty()
         if self.regularizer == "l1":
             penalty += self.regularizer_weight * sum(tf.reduce_sum(tf.abs(w)) for w in kernels)
         if self.regularizer == "l2":
             penalty += self.regularizer_weight * sum(tf.reduce_sum(w**2) for w in kernels)
         return penalty
 
-    def _regularization(self) -> tf.Tensor:
-        own = self.projection.losses if self.projection else []
-        return super()._regularization() + sum(own, tf.constant(0.0))
-
     def _check(self, teacher: Outputs, student: Outputs) -> None:
         super()._check(teacher, student)
+        if not self._plays:
+            return
         real = self._read_shape(teacher, self.teacher_layer)
         fake = self._read_shape(student, self.student_layer)
-        if self.discriminator is None or (self.projection is None and real[-1] != fake[-1]):
-            self._make_missing(real, fake)
+        self._make_missing(real, fake)
         if not real.is_compatible_with(self.discriminator.input_shape):
             raise InputError(
                 f"the discriminator takes {self.discriminator.input_shape}, but layer "
@@ -330,28 +274,35 @@ class AdversarialDistiller(Distiller):
         return shape[:1] + shape[-1:] if pooled else shape
 
     def _make_missing(self, real: tf.TensorShape, fake: tf.TensorShape) -> None:
-        if tf.inside_function() or None in (real[-1], fake[-1]):
-            raise InputError(_UNKNOWN_WIDTH)
+        widths = real[-1], fake[-1]
+        is_projected = self.projection is not None or widths[0] == widths[1]
+        if (self.discriminator is None or not is_projected) and None in widths:
+            raise InputError(self._unknown_shape())
+        if self.discriminator is None:
+            self._build_discriminator(real[1:])
+        if not is_projected and real[1:-1] == fake[1:-1]:
+            self._build_projection(fake[1:], widths[0])
+
+    def _build_projection(self, shape: tf.TensorShape, width: int) -> None:
+        if tf.inside_function():
+            raise InputError(self._unknown_shape())
+        # On maps it acts on each position, as a 1x1 convolution.
+        to_teacher = tf.keras.layers.Dense(width, use_bias=False, dtype="float32")
         with self.distribute_strategy.scope():
-            if self.discriminator is None:
-                self.discriminator = fully_connected(real[-1])
-            if self.projection is None and real.rank == 2 and real[-1] != fake[-1]:
-                to_teacher = tf.keras.layers.Dense(real[-1], use_bias=False, dtype="float32")
-                self.projection = tf.keras.Sequential(
-                    [tf.keras.Input((fake[-1],), dtype="float32"), to_teacher], name="projection"
-                )
+            self.projection = tf.keras.Sequential(
+                [tf.keras.Input(tuple(shape), dtype="float32"), to_teacher], name="projection"
+            )
 
-
-def _require_discriminator(model: Any) -> None:
-    """Refuse a model that does not give one logit an example."""
-    if taps.input_specs(model) is None:
-        raise InputError(
-            f"discriminator {model.name!r} is not a built Functional or Sequential model: begin it "
-            "with tf.keras.Input((width,))"
+    def _unknown_shape(self) -> str:
+        return (
+            "the width of the features is known only when these models run: give discriminator="
+            "kd.fully_connected(width), and for unequal widths a projection= from the student's "
+            "to the teacher's"
         )
-    score = taps.trace(model, from_logits=True, role="discriminator").logits
-    if score.shape.rank not in (1, 2) or (score.shape.rank == 2 and score.shape[-1] != 1):
+
+
+def _require(name: str, value: Any, allowed: tuple) -> None:
+    if value not in allowed:
         raise InputError(
-            f"discriminator {model.name!r} gives {score.shape}; it must give one logit an example, "
-            "(batch, 1)"
+            f"{name} {value!r} does not exist; there are: {', '.join(map(repr, allowed))}"
         )

@@ -1,17 +1,20 @@
 """Train a student under a frozen teacher, with Keras' own `fit`."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
 
-from kd_keras import taps
+from kd_keras import schedules, taps
 from kd_keras.errors import InputError
 from kd_keras.labels import LabelLoss, check_values
-from kd_keras.methods.base import Method, at_least_zero
+from kd_keras.methods.base import Context, Method, at_least_zero
+from kd_keras.schedules import Scheduled
 from kd_keras.serialization import deserialize, serializable, serialize
 from kd_keras.taps import Outputs
+from kd_keras.teachers import Teacher, as_teacher
 from kd_keras.updates import (
     apply_update,
     build_optimizer,
@@ -21,8 +24,8 @@ from kd_keras.updates import (
     weighted,
 )
 
-#: A term of the loss: its weight, and its value for each example, `(batch,)`.
-Term = tuple[float, tf.Tensor]
+#: A term of the loss: its weight, a number or a scalar, and its value for each example, `(batch,)`.
+Term = tuple[Any, tf.Tensor]
 
 _RESERVED_NAMES = (
     *("loss", "label_loss", "teacher_accuracy"),
@@ -66,14 +69,18 @@ class Distiller(tf.keras.Model):
 
     Args:
         student: The model to train. It gives logits; see `from_logits`.
-        teacher: The model to learn from. May be set later, or anew after loading, as
+        teacher: The model to learn from, or several that teach together; see
+            `kd_keras.teachers.as_teacher`. May be set later, or anew after loading, as
             `distiller.teacher = model`.
         methods: The terms of the loss beside the label loss.
-        label_weight: Factor of the label loss, at least 0.
+        label_weight: Factor of the label loss, at least 0; a number or a schedule.
         from_logits: False says that the models end in softmax: their logits are then the logarithm
             of their probabilities, clipped at 1e-7. True, the default, refuses such models, whose
             probabilities would be taken for logits in silence.
         teacher_from_logits: The same for the teacher alone, where it differs from the student.
+        projections: Models from a student's layer to the shape of the teacher's, by
+            "method name/layer"; what is missing is made as the methods ask. They are trained with
+            the student, and are no part of it.
         **kwargs: `name` and `dtype`, as in `tf.keras.Model`.
 
     Raises:
@@ -96,14 +103,16 @@ class Distiller(tf.keras.Model):
         student: Any,
         teacher: Any = None,
         methods: Iterable[Method] = (),
-        label_weight: float = 1.0,
+        label_weight: Scheduled = 1.0,
         *,
         from_logits: bool = True,
         teacher_from_logits: bool | None = None,
+        projections: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.student = student
+        self.projections = projections or {}
         self._methods = _Untracked(_distinctly_named(methods))
         self.label_weight = at_least_zero("label_weight", label_weight)
         self.from_logits = from_logits
@@ -130,13 +139,14 @@ class Distiller(tf.keras.Model):
 
     @property
     def teacher(self) -> Any:
-        """The model to learn from, or None."""
+        """What the student learns from, as it was given, or None."""
         return self._teacher.value
 
     @teacher.setter
     def teacher(self, teacher: Any) -> None:
         self._teacher = _Untracked(teacher)
         if teacher is not None:
+            self._teaching = _Untracked(as_teacher(teacher, from_logits=self.teacher_from_logits))
             self._check_models()
 
     @property
@@ -198,12 +208,14 @@ class Distiller(tf.keras.Model):
         """Train the student; the arguments are those of `tf.keras.Model.fit`.
 
         Raises:
-            InputError: If there is no teacher, or labels are out of range.
+            InputError: If there is no teacher or nothing to train, or labels are out of range.
         """
         if self.teacher is None:
             raise InputError("the distiller has no teacher: set distiller.teacher = model")
-        if self._label_loss is not None:
-            check_values(y, self._label_loss, classes=_classes(self.student))
+        self._check_trainable()
+        sparse = self._label_loss is not None and self._label_loss.sparse
+        if sparse or any(method.needs_labels for method in self.methods):
+            check_values(y, classes=_classes(self.student))
         self._refusal = _Untracked(None)
         try:
             return super().fit(x, y, *args, **kwargs)
@@ -247,7 +259,8 @@ class Distiller(tf.keras.Model):
             "name": self.name,
             "student": serialize(self.student),
             "methods": [serialize(method) for method in self.methods],
-            "label_weight": self.label_weight,
+            "projections": {name: serialize(model) for name, model in self.projections.items()},
+            "label_weight": schedules.config(self.label_weight),
             "from_logits": self.from_logits,
             "teacher_from_logits": self.teacher_from_logits,
         }
@@ -256,9 +269,12 @@ class Distiller(tf.keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Distiller":
         """A distiller without its teacher, from what `get_config` gave."""
         del custom_objects  # Keras has them in scope
-        methods = [deserialize(method) for method in config["methods"]]
-        rest = {key: value for key, value in config.items() if key not in ("student", "methods")}
-        return cls(student=deserialize(config["student"]), methods=methods, **rest)
+        restored = {
+            "student": deserialize(config["student"]),
+            "methods": [deserialize(method) for method in config["methods"]],
+            "projections": {k: deserialize(model) for k, model in config["projections"].items()},
+        }
+        return cls(**{**config, **restored})
 
     def get_compile_config(self) -> dict[str, Any]:
         """The arguments of `compile`."""
@@ -278,11 +294,14 @@ class Distiller(tf.keras.Model):
 
     def _student_variables(self) -> list:
         """What the student's update trains."""
-        return list(self.student.trainable_variables)
+        own = [w for model in self.projections.values() for w in model.trainable_variables]
+        return [*self.student.trainable_variables, *own]
 
     def _regularization(self) -> tf.Tensor:
         """The regularization losses of what the student's update trains."""
-        return sum((tf.cast(loss, tf.float32) for loss in self.student.losses), tf.constant(0.0))
+        models = [self.student, *self.projections.values()]
+        losses = (tf.cast(loss, tf.float32) for model in models for loss in model.losses)
+        return sum(losses, tf.constant(0.0))
 
     def _teacher_layers(self) -> list[str]:
         return [name for method in self.methods for name in method.teacher_layers]
@@ -292,9 +311,12 @@ class Distiller(tf.keras.Model):
 
     def _teacher_outputs(self, x: Any) -> Outputs:
         """The teacher's outputs on a batch, in inference mode and without gradient."""
-        output, layers = taps.forward(self.teacher, x, self._teacher_layers(), training=False)
-        logits = taps.as_logits(output, from_logits=self.teacher_from_logits, role="teacher")
-        return Outputs(*tf.nest.map_structure(tf.stop_gradient, (logits, layers)))
+        outputs = self._teaching.value.outputs(x, self._teacher_layers())
+        return Outputs(
+            tf.stop_gradient(outputs.logits),
+            {path: tf.stop_gradient(value) for path, value in outputs.layers.items()},
+            tuple((tf.stop_gradient(logits), weight) for logits, weight in outputs.members),
+        )
 
     def _student_outputs(self, x: Any) -> tuple[Outputs, tf.Tensor]:
         """The student's outputs on a batch in training, and its output as the model gave it."""
@@ -306,17 +328,36 @@ class Distiller(tf.keras.Model):
     def _terms(
         self, teacher: Outputs, student: Outputs, y: Any, prediction: tf.Tensor
     ) -> dict[str, Term]:
+        step = tf.convert_to_tensor(self.optimizer.iterations)
         terms: dict[str, Term] = {}
         if self._label_loss is not None:
             if y is not None:
-                terms["label_loss"] = self.label_weight, self._label_loss(y, prediction)
-            elif self.label_weight > 0:
+                weight = schedules.at(self.label_weight, step)
+                terms["label_loss"] = weight, self._label_loss(y, prediction)
+            elif max(schedules.extremes(self.label_weight)) > 0:
                 raise InputError(
                     f"label_weight is {self.label_weight} but the data has no labels: give labels, "
                     "or compile(loss=None)"
                 )
-        self._check(teacher, student)
-        return terms | {m.name: (m.weight, m(teacher, student)) for m in self.methods}
+        self._check(_specs(teacher), _specs(student))
+        context = Context(step, y)
+        for method in self.methods:
+            if method.needs_labels and y is None:
+                raise InputError(f"{method.name} needs labels, but the data has none: give labels")
+            value = method(teacher, self._projected(method, student), context)
+            terms[method.name] = schedules.at(method.weight, step), value
+        return terms
+
+    def _projected(self, method: Method, student: Outputs) -> Outputs:
+        """The student's outputs, or their specs, as a method sees them."""
+        layers = dict(student.layers)
+        for path in method.student_layers:
+            model = self.projections.get(f"{method.name}/{path}")
+            if model is not None and isinstance(layers[path], tf.TensorSpec):
+                layers[path] = tf.TensorSpec(model.output_shape, tf.float32)
+            elif model is not None:
+                layers[path] = model(layers[path], training=True)
+        return dataclasses.replace(student, layers=layers)
 
     def _loss(self, terms: dict[str, Term], sample_weight: Any) -> tf.Tensor:
         """This replica's share of the mean loss over the global batch; tracks each term."""
@@ -336,7 +377,7 @@ class Distiller(tf.keras.Model):
         y = tf.convert_to_tensor(y)
         one_hot = y.shape.rank == 2 and y.shape[-1] != 1
         classes = tf.argmax(y, axis=-1) if one_hot else tf.reshape(tf.cast(y, tf.int64), [-1])
-        tracker.update_state(tf.equal(classes, tf.argmax(teacher.logits, axis=-1)))
+        tracker.update_state(tf.equal(classes, tf.argmax(teacher.log_probabilities(), axis=-1)))
 
     def _results(self, x: Any, y: Any, prediction: Any, sample_weight: Any) -> dict[str, Any]:
         if y is not None:
@@ -349,29 +390,49 @@ class Distiller(tf.keras.Model):
         Both are traced once, on no data. Models that are not built yet are checked when the first
         batch comes.
         """
-        for model, layers, role in (
-            (self.teacher, self._teacher_layers(), "teacher"),
-            (self.student, self._student_layers(), "student"),
-        ):
-            for path in layers:
-                taps.find_layer(model, path, role)
-        specs = taps.input_specs(self.teacher), taps.input_specs(self.student)
-        if None in specs:
+        teacher: Teacher = self._teaching.value
+        for path in self._student_layers():
+            taps.find_layer(self.student, path, "student")
+        teacher_specs = teacher.specs(self._teacher_layers())
+        inputs = teacher.input_specs(), taps.input_specs(self.student)
+        if teacher_specs is None or None in inputs:
             return
-        taps.require_equal_inputs(*specs)
-        traced = [
-            taps.trace(model, layers, from_logits=from_logits, role=role)
-            for model, layers, from_logits, role in (
-                (self.teacher, self._teacher_layers(), self.teacher_from_logits, "teacher"),
-                (self.student, self._student_layers(), self.from_logits, "student"),
+        taps.require_equal_inputs(*inputs)
+        student_specs = taps.trace(
+            self.student, self._student_layers(), from_logits=self.from_logits, role="student"
+        )
+        self._make_projections(teacher_specs, student_specs)
+        self._check(teacher_specs, student_specs)
+
+    def _make_projections(self, teacher: Outputs, student: Outputs) -> None:
+        """Make the projections that the methods ask for and that are not there yet."""
+        made = dict(self.projections)
+        with self.distribute_strategy.scope():
+            for method in self.methods:
+                if not any(name.startswith(f"{method.name}/") for name in made):
+                    own = method.projections(teacher, student)
+                    made |= {f"{method.name}/{path}": model for path, model in own.items()}
+        if len(made) > len(self.projections):
+            self.projections = made
+
+    def _check_trainable(self) -> None:
+        if self.student.built and not self._student_variables():
+            raise InputError(
+                f"nothing to train: the student {self.student.name!r} has no trainable weights; "
+                "set trainable = True on the layers to train"
             )
-        ]
-        self._check(*traced)
 
     def _check(self, teacher: Outputs, student: Outputs) -> None:
-        """Refuse outputs that do not fit; they may be tensors or their specs."""
+        """Refuse outputs, given by their specs, that do not fit."""
         for method in self.methods:
-            method.check(teacher, student)
+            method.check(teacher, self._projected(method, student))
+
+
+def _specs(outputs: Outputs) -> Outputs:
+    logits, layers = tf.nest.map_structure(
+        lambda value: tf.TensorSpec(value.shape, value.dtype), (outputs.logits, outputs.layers)
+    )
+    return Outputs(logits, layers)
 
 
 def _classes(model: Any) -> int | None:

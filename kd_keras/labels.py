@@ -91,14 +91,16 @@ class LabelLoss:
             )
 
 
-def check_values(y: Any, loss: LabelLoss, classes: int | None) -> None:
+def check_values(y: Any, classes: int | None) -> None:
     """Refuse class indices outside `[0, classes)`; looks at arrays and eager tensors only.
+
+    One-hot labels and distributions over the classes pass.
 
     Raises:
         InputError: With the value found and the range allowed.
     """
     is_array = isinstance(y, np.ndarray | list | tuple) or tf.is_tensor(y)
-    if not (loss.sparse and is_array and classes):
+    if not (is_array and classes):
         return
     values = np.asarray(y)
     bad = values[(values < 0) | (values >= classes)]

@@ -7,14 +7,15 @@ tensorflow-model-optimization, and the user's model needs no change and no secon
 
 import contextlib
 import dataclasses
+import math
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from kd_keras.errors import InputError
+from kd_keras.hooks import around_call
 
 _WRAPPER_PREFIX = re.compile(r"^(quant_|prune_low_magnitude_|cluster_)+")
 _PASSED_THROUGH = ("Identity", "StopGradient", "Cast", "FakeQuantWithMinMaxVars")
@@ -27,12 +28,26 @@ class Outputs:
     """What one forward pass of a model gave.
 
     Attributes:
-        logits: The model's output as logits, `(batch, classes)`, at least float32.
+        logits: The model's output as logits, `(batch, classes)`, at least float32; of an ensemble,
+            the mean of its members' logits.
         layers: The outputs of the layers asked for, by the name that was asked for.
+        members: Of an ensemble whose distributions are averaged, each member's logits and weight;
+            the weights add up to 1.
     """
 
     logits: tf.Tensor
     layers: dict[str, tf.Tensor]
+    members: tuple[tuple[tf.Tensor, float], ...] = ()
+
+    def log_probabilities(self, temperature: Any = 1.0) -> tf.Tensor:
+        """`log softmax(z / T)`, `(batch, classes)`; of `members`, the logarithm of their mean."""
+        if not self.members:
+            return tf.nn.log_softmax(self.logits / temperature)
+        shares = [
+            tf.nn.log_softmax(logits / temperature) + math.log(weight)
+            for logits, weight in self.members
+        ]
+        return tf.reduce_logsumexp(tf.stack(shares), axis=0)
 
 
 def user_name(layer_name: str) -> str:
@@ -206,38 +221,13 @@ def _descend(layer: Any, path: str) -> Any:
 
 @contextlib.contextmanager
 def _listening(layer: Any) -> Iterator[list]:
-    """Collect a layer's outputs in this thread while the context lasts.
-
-    MirroredStrategy traces its replicas in threads of their own that may take turns in the middle
-    of a forward pass, so one hook serves all threads and goes when the last has left.
-    """
-    hook = layer.__dict__.get("call")
-    if not hasattr(hook, "listeners"):
-        hook = _hook(layer)
-        object.__setattr__(layer, "call", hook)
-    thread = threading.get_ident()
+    """Collect a layer's outputs in this thread while the context lasts."""
     values: list = []
-    hook.listeners.setdefault(thread, []).append(values)
-    try:
-        yield values
-    finally:
-        hook.listeners[thread].remove(values)
-        if not any(hook.listeners.values()):
-            if hook.replaced is None:
-                object.__delattr__(layer, "call")
-            else:
-                object.__setattr__(layer, "call", hook.replaced)
 
-
-def _hook(layer: Any) -> Any:
-    call = layer.call
-
-    def listened_call(*args: Any, **kwargs: Any) -> Any:
+    def heard(call: Any, *args: Any, **kwargs: Any) -> Any:
         output = call(*args, **kwargs)
-        for values in listened_call.listeners.get(threading.get_ident(), ()):  # type: ignore[attr-defined]
-            values.append(output)
+        values.append(output)
         return output
 
-    listened_call.listeners = {}  # type: ignore[attr-defined]
-    listened_call.replaced = layer.__dict__.get("call")  # type: ignore[attr-defined]
-    return listened_call
+    with around_call(layer, heard):
+        yield values

@@ -4,6 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from kd_keras.errors import InputError
+
 
 def replicas() -> int:
     """The number of replicas that take a step together."""
@@ -54,9 +56,19 @@ def apply_update(optimizer: Any, tape: tf.GradientTape, loss: tf.Tensor, variabl
     """Update the variables down the gradient of a loss that `scale_loss` gave.
 
     Optimizers sum gradients over replicas: the loss must be this replica's share of the mean over
-    the global batch.
+    the global batch. Variables that the loss does not depend on are left alone.
+
+    Raises:
+        InputError: If the loss depends on none of them.
     """
     gradients = tape.gradient(loss, variables)
+    reached = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
+    if not reached:
+        raise InputError(
+            "nothing to train: the loss depends on no trainable weight; train layers that the "
+            "methods read, or that come before them"
+        )
+    gradients, variables = (list(part) for part in zip(*reached, strict=True))
     if hasattr(optimizer, "get_unscaled_gradients"):
         gradients = optimizer.get_unscaled_gradients(gradients)
     optimizer.apply_gradients(zip(gradients, variables, strict=True))

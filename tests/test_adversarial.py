@@ -1,10 +1,12 @@
 """`AdversarialDistiller`: whole steps against finite differences of NumPy references, and its use.
 
 The nets use tanh, so that the references have no kinks, and plain SGD, so that a step shows the
-gradient.
+gradient. Most fits are eager, which is quicker for a step or two; `test_every_way_to_fit` holds the
+graph against it.
 """
 
 import pathlib
+import warnings
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,12 @@ from nets import (
 from oracles import Arrays
 
 import kd_keras as kd
+from kd_keras import game
+from kd_keras.callbacks import DiscriminatorWarning, DiscriminatorWatch
 from kd_keras.errors import InputError
+from kd_keras.schedules import Linear, Step
+
+pytestmark = pytest.mark.filterwarnings("ignore::kd_keras.callbacks.DiscriminatorWarning")
 
 keras: Any = tf.keras
 SGD = keras.optimizers.SGD
@@ -47,6 +54,8 @@ def distiller(student: Any = None, teacher: Any = None, **kwargs: Any) -> Any:
 
 
 def compiled(model: Any, rate: float = RATE, d_rate: float = D_RATE, **kwargs: Any) -> Any:
+    if "jit_compile" not in kwargs and "steps_per_execution" not in kwargs:
+        kwargs = {"run_eagerly": True, **kwargs}
     kwargs = {"optimizer": SGD(rate), "discriminator_optimizer": SGD(d_rate), **kwargs}
     model.compile(**kwargs)
     return model
@@ -57,9 +66,10 @@ def fit(model: Any, *data: Any, **kwargs: Any) -> dict:
     return model.fit(*data, **kwargs).history
 
 
-def keep_mask(width: int, dropout: float, step: int = 0, seed: int = 0) -> np.ndarray:
-    """What the documented noise keeps: drawn for the batch from the seed and D's update."""
-    noise = tf.random.stateless_uniform((16, width), seed=[seed, step])
+def keep_mask(width: int, dropout: float, updates: tuple = (0, 0), seed: int = 0) -> np.ndarray:
+    """What the noise keeps: drawn for the batch from the seed and both players' updates so far."""
+    student, d = updates
+    noise = tf.random.stateless_uniform((16, width), seed=[seed + student - d, d])
     return noise.numpy() >= dropout
 
 
@@ -73,13 +83,15 @@ class Reference:
         self.real = oracles.dense(teacher, x)[self.layer]
         self.regularizer = settings.get("regularizer", "adversarial")
         self.weight = np.asarray(settings.get("sample_weight", np.ones(16)))
+        self.updates = 0, 0
 
     def samples(self, student: list) -> tuple:
         """The fake samples, and the adversary: the fake ones under inverted dropout."""
         fake = oracles.dense(student, self.x)[self.layer]
         if self.regularizer != "adversarial":
             return fake, None
-        return fake, fake * keep_mask(fake.shape[1], self.dropout) / (1 - self.dropout)
+        mask = keep_mask(fake.shape[1], self.dropout, self.updates)
+        return fake, fake * mask / (1 - self.dropout)
 
     def judged(self, d: list, samples: Any) -> Any:
         if samples is None:
@@ -118,15 +130,15 @@ VARIANTS = [
 
 
 class TestStep:
-    @pytest.mark.parametrize("dropout", [0.0, 0.5])
-    @pytest.mark.parametrize("settings", VARIANTS, ids=str)
+    @pytest.mark.parametrize(
+        ("settings", "dropout"), [(VARIANTS[0], 0.0), *((v, 0.5) for v in VARIANTS)], ids=str
+    )
     def test_equals_the_reference(self, settings: dict, dropout: float) -> None:
         """D first, then the student against the new D; both by descending NumPy's gradients."""
         x, _ = batch()
         d = judge(3 if settings.get("student_layer", "") is None else 4)
         model = distiller(discriminator=d, dropout=dropout, **settings)
-        # XLA may draw other noise; here the reference has to draw the same.
-        compiled(model, jit_compile=False)
+        compiled(model)
         student, judge_before = values(model.student), values(d)
         reference = Reference(x, values(model.teacher), settings, dropout)
         history = fit(model, x)
@@ -142,12 +154,52 @@ class TestStep:
         np.testing.assert_allclose(history["discriminator_loss"], [d_loss], rtol=1e-4)
         np.testing.assert_allclose(history["adversarial"], [adversarial], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(history["loss"], [loss], rtol=1e-4, atol=1e-5)
+        real, fake, *_ = (
+            reference.judged(judge_before, s) for s in (reference.real, *reference.samples(student))
+        )
+        np.testing.assert_allclose(history["discriminator_real"], [np.mean(real)], rtol=1e-4)
+        np.testing.assert_allclose(history["discriminator_fake"], [np.mean(fake)], rtol=1e-4)
+
+    @pytest.mark.parametrize("ratio", [(3, 1), (1, 2), (2, 3)], ids=str)
+    def test_update_ratio(self, ratio: tuple) -> None:
+        """D first, each time on fresh noise; the student's first turn on D's last samples."""
+        x, _ = batch()
+        d = judge()
+        model = compiled(distiller(discriminator=d, update_ratio=ratio))
+        student, weights = values(model.student), values(d)
+        reference = Reference(x, values(model.teacher), {}, 0.5)
+        losses = []
+        for update in range(ratio[0]):
+            reference.updates = 0, update
+            losses.append(reference.discriminator_loss(weights, student))
+            weights = oracles.descend(
+                lambda w, s=student: reference.discriminator_loss(w, s), weights, D_RATE
+            )
+        for turn in range(ratio[1]):
+            reference.updates = (turn, ratio[0]) if turn else (0, ratio[0] - 1)
+            student = oracles.descend(
+                lambda w, d=weights: reference.student_loss(d, w), student, RATE
+            )
+        history = fit(model, x)
+        assert_same(values(d), weights, atol=2e-5)
+        assert_same(values(model.student), student, atol=2e-5)
+        np.testing.assert_allclose(history["discriminator_loss"], [np.mean(losses)], rtol=1e-4)
+
+    def test_noise_is_fresh_at_every_step(self) -> None:
+        """Two steps, each with its own draw, whatever the ratio."""
+        seeds: list = []
+        model = compiled(distiller(discriminator=judge(), update_ratio=(2, 2)))
+        plain = model._noise_seed
+        object.__setattr__(model, "_noise_seed", lambda: seeds.append(plain()) or seeds[-1])
+        fit(model, batch(48)[0])
+        assert len(seeds) == 9  # D's two and the student's second turn, in three steps
+        assert len({tuple(seed.numpy()) for seed in seeds}) == 9
 
     def test_weighs_each_example_in_both_updates(self) -> None:
         x, y = batch()
         weight = np.linspace(0, 2, 16).astype("float32")
         d = judge()
-        model = compiled(distiller(discriminator=d), jit_compile=False)
+        model = compiled(distiller(discriminator=d))
         student, before = values(model.student), values(d)
         reference = Reference(x, values(model.teacher), {"sample_weight": weight}, 0.5)
         fit(model, x, y, sample_weight=weight)
@@ -173,7 +225,7 @@ class TestStep:
         assert "label_loss" in history
 
     def test_the_default_discriminator_learns_to_tell_a_still_student(self) -> None:
-        model = compiled(distiller(regularizer=None), rate=0.0, d_rate=0.5)
+        model = compiled(distiller(regularizer=None), rate=0.0, d_rate=0.5, jit_compile=False)
         units = [layer.units for layer in model.discriminator.layers if hasattr(layer, "units")]
         assert units == [128, 256, 128, 1]
         history = fit(model, batch(64)[0], epochs=15)
@@ -182,7 +234,7 @@ class TestStep:
 
     def test_a_student_alone_learns_to_fool_a_still_discriminator(self) -> None:
         model = compiled(distiller(methods=[], discriminator=judge()), rate=0.2, d_rate=0.0)
-        history = fit(model, batch(64)[0], epochs=10)
+        history = fit(model, batch(64)[0], epochs=4)
         assert history["adversarial"][-1] < history["adversarial"][0]
 
     def test_discriminator_accuracy(self) -> None:
@@ -194,6 +246,227 @@ class TestStep:
         )
         expected = (np.mean(real) + np.mean(~fake)) / 2
         np.testing.assert_allclose(fit(model, x)["discriminator_accuracy"], [expected], rtol=1e-6)
+
+
+class TestSigns:
+    """Each player alone moves its own way: what D thinks before and after says so."""
+
+    def opinions(self, model: Any, x: Any) -> tuple[float, float]:
+        d = values(model.discriminator)
+        judged = [
+            oracles.probability_real(oracles.dense(d, oracles.dense(values(m), x)[0])[-1])
+            for m in (model.teacher, model.student)
+        ]
+        return float(np.mean(judged[0])), float(np.mean(judged[1]))
+
+    @pytest.mark.parametrize("regularizer", [None, "adversarial"])
+    def test_the_student_makes_its_samples_look_real(self, regularizer: str | None) -> None:
+        x, _ = batch()
+        model = distiller(methods=[], discriminator=judge(), regularizer=regularizer, dropout=0.0)
+        before = self.opinions(model, x)
+        fit(compiled(model, rate=0.1, d_rate=0.0), x)
+        after = self.opinions(model, x)
+        assert after[0] == before[0]
+        assert after[1] > before[1]
+
+    def test_the_discriminator_tells_real_from_fake(self) -> None:
+        x, _ = batch()
+        model = distiller(discriminator=judge(), regularizer=None)
+        real, fake = self.opinions(model, x)
+        fit(compiled(model, rate=0.0, d_rate=0.1), x)
+        after = self.opinions(model, x)
+        assert after[0] - after[1] > real - fake
+
+    def test_the_adversary_weakens_the_discriminator(self) -> None:
+        x, _ = batch()
+        fakes = []
+        for regularizer in (None, "adversarial"):
+            model = distiller(discriminator=judge(), regularizer=regularizer, dropout=0.0)
+            fit(compiled(model, rate=0.0, d_rate=0.1), x)
+            fakes.append(self.opinions(model, x)[1])
+        assert fakes[1] > fakes[0]
+
+
+class Dropped(keras.layers.Dropout):
+    """Dropout whose mask is known."""
+
+    def mask(self, width: int) -> np.ndarray:
+        return (np.arange(width) % 2 == 0) / (1 - self.rate)
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        return inputs * self.mask(inputs.shape[-1]).astype("float32") if training else inputs
+
+
+def noisy_net(batch_norm: bool = False, seed: int = 2) -> Any:
+    """`pixels -> hidden -> dropout -> features -> logits`."""
+    start = x = keras.Input((4,))
+    x = keras.layers.Dense(4, "tanh", name="hidden")(x)
+    x = keras.layers.BatchNormalization(momentum=0.5, name="norm")(x) if batch_norm else x
+    x = Dropped(0.5, name="dropout")(x)
+    x = keras.layers.Dense(4, "tanh", name="features")(x)
+    return with_weights(keras.Model(start, keras.layers.Dense(3)(x)), seed)
+
+
+class NetworkReference(Reference):
+    """The adversary is the student under its own dropout, and only the adversary."""
+
+    def forward(self, weights: list, mask: Any) -> tuple:
+        hidden = oracles.dense(weights[:2], self.x, np.tanh)[-1]
+        features, logits = oracles.dense(weights[2:], np.tanh(hidden) * mask)
+        return features, logits
+
+    def samples(self, student: list) -> tuple:
+        mask = Dropped(0.5).mask(4)
+        return self.forward(student, np.ones(4))[0], self.forward(student, mask)[0]
+
+    def student_loss(self, d: list, student: list) -> float:
+        logits = self.forward(student, np.ones(4))[1]
+        data = 2 * oracles.logits_l2(Arrays(self.teacher_logits), Arrays(logits))
+        return self.adversarial(d, student) + LAMBDA * np.mean(data)
+
+
+class TestNoiseOfTheNetwork:
+    def test_equals_the_reference(self) -> None:
+        x, _ = batch()
+        d = judge()
+        model = compiled(distiller(noisy_net(), discriminator=d, noise="network"))
+        student, before = values(model.student), values(d)
+        reference = NetworkReference(x, values(model.teacher), {}, 0.5)
+        fit(model, x)
+        after = oracles.descend(lambda w: reference.discriminator_loss(w, student), before, D_RATE)
+        expected = oracles.descend(lambda w: reference.student_loss(after, w), student, RATE)
+        assert_same(values(d), after, atol=2e-5)
+        assert_same(values(model.student), expected, atol=2e-5)
+
+    def test_the_statistics_are_those_of_the_first_pass(self) -> None:
+        x, _ = batch()
+        student = noisy_net(batch_norm=True)
+        hidden = oracles.dense(values(student)[:2], x)[-1]
+        expected = 0.5 * np.tanh(hidden).mean(axis=0)
+        model = compiled(
+            distiller(student, discriminator=judge(), noise="network", update_ratio=(2, 1)),
+            jit_compile=False,
+        )
+        fit(model, x)
+        moved = student.get_layer("norm").moving_mean.numpy()
+        np.testing.assert_allclose(moved, expected, atol=1e-5)
+
+    def test_kerass_own_dropout_is_fresh_in_every_draw(self) -> None:
+        adversaries: list = []
+        student = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5)])
+        student.add(keras.layers.Dense(4, "tanh", name="features"))
+        student.add(keras.layers.Dense(3))
+        model = distiller(student, discriminator=judge(), noise="network", update_ratio=(2, 1))
+        plain = model._adversary
+
+        def kept(*args: Any) -> Any:
+            adversaries.append(plain(*args))
+            return adversaries[-1]
+
+        object.__setattr__(model, "_adversary", kept)
+        fit(compiled(model), batch(32)[0])
+        one, two, three, four = (np.array(a) for a in adversaries)
+        assert (one != two).any()
+        assert (three != four).any()
+
+    def test_the_student_runs_a_second_time_for_the_noise(self) -> None:
+        student = noisy_net()
+        layer = student.get_layer("features")
+        calls, plain = [], layer.call
+        object.__setattr__(layer, "call", lambda x, **_: calls.append(1) or plain(x))
+        model = compiled(distiller(student, noise="network"))
+        calls.clear()
+        fit(model, batch(32)[0])
+        assert len(calls) == 4
+
+    def test_it_needs_dropout_in_the_student(self) -> None:
+        for student in (net(4), net(4, dropout=0.0)):
+            with pytest.raises(InputError) as error:
+                distiller(student, noise="network")
+            one_line(error, "noise='network'", "Dropout layer", "noise='features'")
+
+    def test_it_needs_adversarial_samples(self) -> None:
+        with pytest.raises(InputError) as error:
+            distiller(noisy_net(), noise="network", regularizer="l2")
+        one_line(error, "'network'", "'l2'", "regularizer='adversarial'")
+
+
+class TestNoGame:
+    def test_weight_0_is_a_training_without_a_discriminator(self) -> None:
+        x, _ = batch(32)
+        model = compiled(distiller(adversarial_weight=0.0))
+        plain = kd.Distiller(net(4, seed=2), net(4), [kd.LogitsL2(weight=2 * LAMBDA)])
+        plain.compile(SGD(RATE), run_eagerly=True)
+        histories = [fit(m, x) for m in (model, plain)]
+        assert histories[0] == histories[1]
+        assert model.discriminator is None
+        assert_same(values(model.student), values(plain.student))
+
+    def test_a_weight_can_have_a_schedule(self) -> None:
+        x, _ = batch(32)
+        jump = Step(0.0, 1.0, steps=2, at=0.5)
+        model = compiled(distiller(methods=[], adversarial_weight=jump), rate=1.0)
+        before = values(model.student)
+        fit(model, x[:16])
+        assert_same(values(model.student), before)
+        fit(model, x[16:])
+        assert_differ(values(model.student), before)
+
+
+class TestWatch:
+    def logs(self, accuracy: float, real: float, fake: float) -> dict:
+        judged = {"accuracy": accuracy, "real": real, "fake": fake}
+        return {f"discriminator_{name}": value for name, value in judged.items()}
+
+    @pytest.mark.parametrize(
+        ("judged", "result"),
+        [
+            ((0.97, 0.9, 0.1), "won"),
+            ((0.95, 0.99, 0.4), "won"),
+            ((0.5, 0.5, 0.5), "lost"),
+            ((0.3, 0.4, 0.6), "lost"),
+        ],
+    )
+    def test_it_warns(self, judged: tuple, result: str) -> None:
+        with pytest.warns(DiscriminatorWarning) as caught:
+            DiscriminatorWatch().on_epoch_end(6, self.logs(*judged))
+        [warning] = caught
+        text = str(warning.message)
+        assert "\n" not in text
+        assert f"epoch 7: the discriminator has {result}" in text
+        assert "learning rate" in text
+
+    @pytest.mark.parametrize("judged", [(0.8, 0.7, 0.3), (0.5, 0.75, 0.6), (0.6, 0.51, 0.5)])
+    def test_it_is_silent_while_the_game_is_on(self, judged: tuple) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            DiscriminatorWatch().on_epoch_end(0, self.logs(*judged))
+            DiscriminatorWatch().on_epoch_end(0, {"loss": 0.3})
+
+    def test_fit_watches_and_warns_once_an_epoch(self) -> None:
+        undecided = judge()
+        undecided.set_weights([0 * w for w in values(undecided)])
+        model = compiled(distiller(discriminator=undecided), rate=0.0, d_rate=0.0)
+        with pytest.warns(DiscriminatorWarning, match="lost") as caught:
+            fit(model, batch(32)[0], epochs=2)
+        assert [str(w.message)[:7] for w in caught] == ["epoch 1", "epoch 2"]
+
+    @pytest.mark.parametrize("kind", ["list", "one", "positional"])
+    def test_the_callbacks_of_the_user_are_kept(self, kind: str) -> None:
+        own = DiscriminatorWatch(won_from=2.0, lost_gap=-2.0)
+        model = compiled(distiller(), rate=0.0, d_rate=0.0)
+        x = batch(16)[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DiscriminatorWarning)
+            if kind == "positional":
+                model.fit(x, None, 16, 1, 0, [own])
+            else:
+                model.fit(x, verbose=0, callbacks=own if kind == "one" else [own])
+        assert own.model is model
+
+    def test_a_callback_list_of_keras_is_left_alone(self) -> None:
+        own = keras.callbacks.CallbackList([])
+        assert game._watched(own) is own
 
 
 class TestSeparation:
@@ -217,7 +490,7 @@ class TestSeparation:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen: dict = {}
-        model = compiled(distiller(net(3, seed=2)), run_eagerly=True)
+        model = compiled(distiller(net(3, seed=2)))
 
         def record(optimizer: Any, name: str) -> None:
             plain = optimizer.apply_gradients
@@ -257,7 +530,7 @@ class TestSeparation:
             return plain(x)
 
         object.__setattr__(layer, "call", counted)
-        model = compiled(distiller(student), run_eagerly=True)
+        model = compiled(distiller(student))
         calls.clear()
         fit(model, batch(48)[0])
         assert len(calls) == 3
@@ -364,12 +637,17 @@ class TestKerasHabits:
     @pytest.mark.parametrize("way", ["eager", "steps_per_execution"])
     def test_every_way_to_fit_trains_alike(self, way: str) -> None:
         x, _ = batch(64)
-        models = [compiled(distiller(discriminator=judge()), jit_compile=False)]
         extra = {"run_eagerly": True} if way == "eager" else {"steps_per_execution": 2}
-        models.append(compiled(distiller(discriminator=judge()), jit_compile=False, **extra))
-        for model in models:
-            fit(model, x, epochs=2)
+        models = [
+            compiled(
+                distiller(discriminator=judge(), update_ratio=(2, 2)), jit_compile=False, **settings
+            )
+            for settings in ({}, extra)
+        ]
+        histories = [fit(model, x, epochs=2) for model in models]
         assert_same(values(models[0]), values(models[1]), atol=1e-5)
+        for name, logged in histories[0].items():
+            np.testing.assert_allclose(histories[1][name], logged, rtol=1e-4, err_msg=name)
 
     def test_xla_trains_alike_without_noise(self) -> None:
         x, _ = batch(64)
@@ -419,17 +697,18 @@ class TestKerasHabits:
         assert ours == pytest.approx(own, rel=1e-5)
         assert_same(values(model), before)
 
-    @pytest.mark.parametrize("d_width", [4, 6])
-    def test_saved_it_goes_on_with_both_optimizers(
-        self, tmp_path: pathlib.Path, d_width: int
-    ) -> None:
-        x, _ = batch(64)
+    def test_saved_it_goes_on_with_both_optimizers(self, tmp_path: pathlib.Path) -> None:
+        """With a projection and all that a config can hold."""
+        x, _ = batch(32)
+        d_width = 6
         through, stopped = (
             compiled(
                 distiller(
                     teacher=net(d_width),
                     discriminator=judge(d_width),
-                    projection=None if d_width == 4 else self.projection(d_width),
+                    projection=self.projection(d_width),
+                    update_ratio=(2, 1),
+                    adversarial_weight=Linear(2.0, 1.0, steps=5),
                 ),
                 optimizer="adam",
                 discriminator_optimizer=keras.optimizers.Adam(0.01),
@@ -441,6 +720,10 @@ class TestKerasHabits:
         stopped.save(tmp_path / "adversarial.keras")
         loaded = keras.models.load_model(tmp_path / "adversarial.keras")
         assert loaded.teacher is None
+        models = ("student", "discriminator", "projection")
+        configs = [m.get_config() for m in (loaded, stopped)]
+        one, other = ({k: v for k, v in c.items() if k not in models} for c in configs)
+        assert one == other
         loaded.teacher = net(d_width)
         fit(loaded, x, epochs=2)
         for part in ("student", "discriminator"):
@@ -454,6 +737,31 @@ class TestKerasHabits:
 
 
 class TestBadInput:
+    @pytest.mark.parametrize("ratio", [(0, 1), (1,), (1, 1.5), 2, (True, 1), "12", (1, 1, 1)])
+    def test_update_ratio(self, ratio: Any) -> None:
+        with pytest.raises(InputError) as error:
+            distiller(update_ratio=ratio)
+        one_line(error, "update_ratio is", repr(ratio), "whole numbers from 1", "(1, 1)")
+
+    def test_noise(self) -> None:
+        with pytest.raises(InputError) as error:
+            distiller(noise="pixels")
+        one_line(error, "'pixels'", "'features'", "'network'")
+
+    def test_a_label_weight_without_a_label_loss(self) -> None:
+        with pytest.raises(InputError) as error:
+            compiled(distiller(label_weight=0.5))
+        one_line(error, "label_weight is 0.5", "compile(loss=...)", "label_weight=0")
+
+    def test_a_label_weight_without_labels(self) -> None:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model = compiled(distiller(label_weight=0.5), loss=loss)
+        before = values(model)
+        with pytest.raises(InputError) as error:
+            fit(model, batch()[0])
+        one_line(error, "label_weight is 0.5", "no labels")
+        assert_same(values(model), before)
+
     @pytest.mark.parametrize("dropout", [-0.1, 1.0, float("nan")])
     def test_dropout(self, dropout: float) -> None:
         with pytest.raises(InputError) as error:
@@ -506,7 +814,7 @@ class TestBadInput:
             distiller(discriminator=keras.Sequential([keras.layers.Dense(1)]))
         one_line(error, "discriminator")
 
-    @pytest.mark.parametrize("name", ["adversarial", "discriminator_loss"])
+    @pytest.mark.parametrize("name", ["adversarial", "discriminator_loss", "discriminator_real"])
     def test_a_method_with_the_name_of_an_own_term(self, name: str) -> None:
         with pytest.raises(InputError) as error:
             distiller(methods=[kd.LogitsL2(name=name)])

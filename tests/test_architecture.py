@@ -10,20 +10,28 @@ from collections.abc import Iterator
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FOUNDATION = ("errors", "serialization", "taps", "updates", "labels")
+FOUNDATION = (
+    *("errors", "hooks", "serialization", "schedules", "taps", "updates", "labels"),
+    *("maps", "parts", "projections"),
+)
+DISTILLERS = (
+    *("distiller", "game", "adversarial", "conditional"),
+    *("discriminators", "gan_forms", "noise"),
+)
 
 #: Group -> the groups that its modules may import beside their own.
 ALLOWED = {
     "foundation": set(),
     "methods": {"foundation"},
-    "distillers": {"foundation", "methods"},
+    "teachers": {"foundation"},
+    "distillers": {"foundation", "methods", "teachers", "callbacks"},
     "callbacks": {"foundation"},
     "models": {"foundation"},
     "data": {"foundation"},
     "compression": {"foundation", "models"},
     "pipeline": {
         *("foundation", "methods", "distillers", "callbacks", "models", "data"),
-        *("compression", "tflite_export"),
+        *("teachers", "compression", "tflite_export"),
     },
     "train": {"foundation", "pipeline"},
     "package": set(),
@@ -79,7 +87,7 @@ def group(module: str) -> str | None:
         return None
     if not rest:
         return "package"
-    if rest[0] in ("distiller", "adversarial"):
+    if rest[0] in DISTILLERS:
         return "distillers"
     return "foundation" if rest[0] in FOUNDATION else rest[0]
 

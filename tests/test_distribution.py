@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from nets import assert_differ, assert_same, batch, convolutional, images, net, values
+from nets import (
+    assert_differ,
+    assert_same,
+    batch,
+    convolutional,
+    images,
+    net,
+    values,
+    with_weights,
+)
 from replicas import two_replicas
 
 import kd_keras as kd
@@ -230,3 +239,38 @@ def test_two_workers_on_loopback(maker: str, tmp_path: pathlib.Path) -> None:
     for index in range(2):
         with np.load(tmp_path / f"{index}.npz", allow_pickle=False) as found:
             assert_same([found[name] for name in found.files], values(alone.student), atol=1e-5)
+
+
+def conditional(**kwargs: Any) -> Any:
+    settings = {"discriminator": "6", "discriminator_dropout": 0.0, **kwargs}
+    model = kd.ConditionalAdversarialDistiller(net(4, seed=2), net(6), **settings)
+    with_weights(model.discriminator, 4)
+    model.compile(SGD(0.05), crossentropy(), discriminator_optimizer=SGD(0.05), jit_compile=False)
+    return model
+
+
+class TestGamesOnTwoReplicas:
+    @pytest.mark.parametrize("form", ["saturating", "wasserstein"])
+    def test_conditional(self, form: str) -> None:
+        """With weights, a last batch that does not divide, and points drawn for a penalty."""
+        data = dataset(3 * GLOBAL_BATCH + 5, weighted=True)
+        assert_equal_training(lambda: conditional(gan_form=form), data)
+
+    def test_noise_of_the_network_and_several_updates(self) -> None:
+        """The two passes of two replicas do not mix, and updates follow each other on both."""
+
+        class Halved(keras.layers.Dropout):
+            """Dropout that drops the same every time, for masks are drawn by replica."""
+
+            def call(self, x: Any, training: Any = None) -> Any:
+                return x * [0.0, 2.0, 0.0, 2.0] if training else x
+
+        def make() -> Any:
+            start = keras.Input((4,))
+            x = Halved(0.5)(keras.layers.Dense(4, "tanh")(start))
+            x = keras.layers.Dense(4, "tanh", name="features")(x)
+            student = with_weights(keras.Model(start, keras.layers.Dense(3)(x)), 2)
+            settings = {"noise": "network", "update_ratio": (2, 2), "discriminator": "6"}
+            return adversarial(student, teacher=net(4), **settings)
+
+        assert_equal_training(make, dataset(3 * GLOBAL_BATCH + 5))

@@ -38,8 +38,12 @@ def test_examples(name: str, capsys: pytest.CaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Distiller", "AdversarialDistiller", "SoftTargets", "LogitsL2", "StopOnNonFinite"]
+    "name",
+    [
+        *("Distiller", "AdversarialDistiller", "ConditionalAdversarialDistiller"),
+        *("Ensemble", "Stage", "born_again", "StopOnNonFinite", "DiscriminatorWatch"),
+        *map(kd_keras.methods.class_name, kd_keras.methods.names()),
+    ],
 )
-def test_the_main_classes_show_an_example(name: str) -> None:
-    cls = getattr(kd_keras, name)
-    assert ">>>" in cls.__doc__
+def test_what_users_call_shows_an_example(name: str) -> None:
+    assert ">>>" in getattr(kd_keras, name).__doc__

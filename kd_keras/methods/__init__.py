@@ -3,7 +3,9 @@
 `soft_targets.py` holds `SoftTargets`, which a config calls "soft_targets". Nothing else lists it.
 """
 
+import ast
 import difflib
+import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -27,8 +29,15 @@ def get(name: str) -> Any:
         close = difflib.get_close_matches(str(name), names(), n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise InputError(f"method {name!r} does not exist; there are: {', '.join(names())}{hint}")
-    module = importlib.import_module(f"{__name__}.{name}")
-    return next(value for key, value in vars(module).items() if _is_class_of(name, key))
+    return getattr(importlib.import_module(f"{__name__}.{name}"), class_name(name))
+
+
+@functools.cache
+def class_name(name: str) -> str:
+    """The name of a method's class, read from its file: TensorFlow need not be imported for it."""
+    source = pkgutil.get_data(__name__, f"{name}.py") or b""
+    classes = (node.name for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+    return next(found for found in classes if _is_class_of(name, found))
 
 
 def build(config: Mapping[str, Mapping[str, Any]]) -> list:

@@ -1,13 +1,35 @@
 """The contract of a distillation method: one term of the student's loss."""
 
 import abc
+import copy
+import dataclasses
 import re
 from typing import Any, ClassVar
 
 import tensorflow as tf
 
+from kd_keras import schedules
 from kd_keras.errors import InputError
+from kd_keras.schedules import Schedule, Scheduled
 from kd_keras.taps import Outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What a method may know of a step beside the two models' outputs.
+
+    Attributes:
+        step: The number of the student's updates before this one, an int or an integer scalar.
+        labels: The batch's labels, class indices `(batch,)` or probabilities `(batch, classes)`;
+            None if there are none.
+    """
+
+    step: Any = 0
+    labels: tf.Tensor | None = None
+
+
+#: Nothing is known of the step.
+NO_CONTEXT = Context()
 
 
 class Method(abc.ABC):
@@ -18,15 +40,23 @@ class Method(abc.ABC):
     distiller's. A subclass passes its own hyperparameters to nobody: it stores them under their
     names, lists the names in `hyperparameters`, and is found by the name of its file.
 
+    A method has no variables. One that needs some, such as a regressor, describes them in
+    `projections`: the distiller makes and trains them, and they are gone when it is.
+
     Args:
-        weight: Factor of the term in the student's loss, at least 0.
+        weight: Factor of the term in the student's loss, at least 0; a number, or a schedule as
+            `kd_keras.schedules.get` takes it.
         name: The term's name in the logs; by default the class' name in snake case.
     """
 
     #: Names of the constructor's arguments beside `weight` and `name`.
     hyperparameters: ClassVar[tuple[str, ...]] = ()
+    #: Whether the term is computed from the logits; else from layers alone.
+    reads_logits: ClassVar[bool] = True
+    #: Whether the term needs labels.
+    needs_labels: ClassVar[bool] = False
 
-    def __init__(self, *, weight: float = 1.0, name: str | None = None) -> None:
+    def __init__(self, *, weight: Scheduled = 1.0, name: str | None = None) -> None:
         self.weight = at_least_zero("weight", weight)
         self.name = name or snake_case(type(self).__name__)
 
@@ -41,21 +71,68 @@ class Method(abc.ABC):
         return ()
 
     @abc.abstractmethod
-    def __call__(self, teacher: Outputs, student: Outputs) -> tf.Tensor:
+    def __call__(
+        self, teacher: Outputs, student: Outputs, context: Context = NO_CONTEXT
+    ) -> tf.Tensor:
         """The term of each example, `(batch,)` in float32, without the weight."""
 
     def check(self, teacher: Outputs, student: Outputs) -> None:
         """Refuse outputs whose shapes the method cannot compare; runs before any training.
 
+        Args:
+            teacher: The teacher's outputs, as tensors or specs.
+            student: The student's, after the projections.
+
         Raises:
             InputError: With the two shapes and the cure.
         """
-        require_equal_classes(self.name, teacher, student)
+        if self.reads_logits:
+            require_equal_classes(self.name, teacher, student)
+
+    def projections(self, teacher: Outputs, student: Outputs) -> dict[str, Any]:
+        """Models from a student's layer to the shape of the teacher's, trained with the student.
+
+        Args:
+            teacher: Specs of the teacher's outputs, as in `check`.
+            student: Specs of the student's outputs.
+
+        Returns:
+            Built Keras models by the name of the student's layer that each is put upon; the method
+            then sees the model's output in the place of the layer's. Empty if it needs none.
+
+        Raises:
+            InputError: If none can be made.
+        """
+        del teacher, student
+        return {}
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the method knows all that it needs; if not, `fitted_to` tells it."""
+        return True
+
+    def fitted_to(self, teacher_logits: Any) -> "Method":
+        """The method with what it has to know of the teacher's logits over the training set.
+
+        Args:
+            teacher_logits: `(examples, classes)`.
+        """
+        del teacher_logits
+        return self
+
+    def scheduled_over(self, steps: int) -> "Method":
+        """The method with the length of the training told to schedules that did not know it."""
+        method = copy.copy(self)
+        for name in ("weight", *self.hyperparameters):
+            value = getattr(self, name)
+            if isinstance(value, schedules.Schedule):
+                setattr(method, name, value.over(steps))
+        return method
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        own = {key: getattr(self, key) for key in self.hyperparameters}
-        return {**own, "weight": self.weight, "name": self.name}
+        own = {key: schedules.config(getattr(self, key)) for key in self.hyperparameters}
+        return {**own, "weight": schedules.config(self.weight), "name": self.name}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Method":
@@ -83,18 +160,21 @@ def require_equal_classes(name: str, teacher: Outputs, student: Outputs) -> None
         )
 
 
-def at_least_zero(name: str, value: float) -> float:
-    """Return the value as a float, or refuse a negative or non-finite one."""
-    if not 0 <= float(value) < float("inf"):
-        raise InputError(f"{name} is {value!r}; it must be a number of at least 0")
-    return float(value)
+def at_least_zero(name: str, value: Scheduled) -> Any:
+    """Return the value as a float or a schedule, or refuse a negative or non-finite one."""
+    return _bounded(name, value, lambda v: 0 <= v < float("inf"), "of at least 0")
 
 
-def above_zero(name: str, value: float) -> float:
-    """Return the value as a float, or refuse one that is not positive and finite."""
-    if not 0 < float(value) < float("inf"):
-        raise InputError(f"{name} is {value!r}; it must be a number above 0")
-    return float(value)
+def above_zero(name: str, value: Scheduled) -> Any:
+    """Return the value as a float or a schedule, or refuse one not positive and finite."""
+    return _bounded(name, value, lambda v: 0 < v < float("inf"), "above 0")
+
+
+def _bounded(name: str, value: Scheduled, holds: Any, allowed: str) -> float | Schedule:
+    found = schedules.get(value, name)
+    if not all(holds(extreme) for extreme in schedules.extremes(found)):
+        raise InputError(f"{name} is {value!r}; it must be a number {allowed}")
+    return found
 
 
 def snake_case(class_name: str) -> str:

@@ -1,26 +1,29 @@
 """Soft targets (Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network")."""
 
+from typing import Any
+
 import tensorflow as tf
 
-from kd_keras.methods.base import Method, above_zero
+from kd_keras import schedules
+from kd_keras.methods.base import NO_CONTEXT, Context, Method, above_zero
+from kd_keras.schedules import Scheduled
 from kd_keras.serialization import serializable
 from kd_keras.taps import Outputs
 
 
 def soft_targets(
-    teacher_logits: tf.Tensor, student_logits: tf.Tensor, *, temperature: float
+    teacher_log: tf.Tensor, student_logits: tf.Tensor, *, temperature: Any
 ) -> tf.Tensor:
     """`T^2 * KL(q_t || q_s)` of each example, with `q = softmax(z / T)`.
 
     Args:
-        teacher_logits: `(batch, classes)`, float32.
-        student_logits: `(batch, classes)`, float32.
-        temperature: `T > 0`; higher is softer.
+        teacher_log: `log q_t`, `(batch, classes)`, float32.
+        student_logits: `z_s`, `(batch, classes)`, float32.
+        temperature: `T > 0`, a number or a scalar; higher is softer.
 
     Returns:
         `(batch,)`, float32; 0 where the student matches the teacher.
     """
-    teacher_log = tf.nn.log_softmax(teacher_logits / temperature)
     student_log = tf.nn.log_softmax(student_logits / temperature)
     divergence = tf.reduce_sum(tf.exp(teacher_log) * (teacher_log - student_log), axis=-1)
     return temperature**2 * divergence
@@ -36,11 +39,12 @@ class SoftTargets(Method):
 
     `T^2` keeps the size of the gradient when the temperature changes. The divergence differs from
     the paper's cross-entropy by the entropy of the teacher, which has no gradient: so the term is
-    0 when the student matches.
+    0 when the student matches. An ensemble teaches the mean of its members' softened distributions.
 
     Args:
-        temperature: `T > 0`.
-        weight: Factor of the term in the student's loss.
+        temperature: `T > 0`; a number or a schedule.
+        weight: Factor of the term in the student's loss; a number or a schedule. FitNets anneal it
+            linearly from 4 to 1 at T = 3.
         name: The term's name in the logs.
 
     Raises:
@@ -54,11 +58,20 @@ class SoftTargets(Method):
     hyperparameters = ("temperature",)
 
     def __init__(
-        self, *, temperature: float = 4.0, weight: float = 1.0, name: str | None = None
+        self,
+        *,
+        temperature: Scheduled = 4.0,
+        weight: Scheduled = 1.0,
+        name: str | None = None,
     ) -> None:
         super().__init__(weight=weight, name=name)
         self.temperature = above_zero("temperature", temperature)
 
-    def __call__(self, teacher: Outputs, student: Outputs) -> tf.Tensor:
+    def __call__(
+        self, teacher: Outputs, student: Outputs, context: Context = NO_CONTEXT
+    ) -> tf.Tensor:
         """See `soft_targets`."""
-        return soft_targets(teacher.logits, student.logits, temperature=self.temperature)
+        temperature = schedules.at(self.temperature, context.step)
+        return soft_targets(
+            teacher.log_probabilities(temperature), student.logits, temperature=temperature
+        )
