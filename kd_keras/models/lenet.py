@@ -49,4 +49,6 @@ def build_lenet(name: str, *, classes: int, input_shape: tuple[int, int, int]) -
     return tf.keras.Model(image, class_logits(features, classes), name=name)
 
 
-FAMILY = Family(pattern="lenet4", examples=("lenet4",), build=build_lenet)
+FAMILY = Family(
+    pattern="lenet4", examples=("lenet4",), build=build_lenet, input_shapes=((28, 28, 1),)
+)

@@ -76,5 +76,8 @@ def _hidden(width: int, max_norm: float | None, l2: float, name: str) -> Any:
 
 
 FAMILY = Family(
-    pattern=r"mlp(-[1-9]\d*)+", examples=("mlp-1200-1200", "mlp-800-800"), build=build_mlp
+    pattern=r"mlp(-[1-9]\d*)+",
+    examples=("mlp-1200-1200", "mlp-800-800"),
+    build=build_mlp,
+    input_shapes=((28, 28, 1),),
 )

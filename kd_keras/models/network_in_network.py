@@ -75,4 +75,5 @@ FAMILY = Family(
     examples=("nin",),
     build=build_network_in_network,
     weight_aliases={"block3_conv3": "logits"},
+    input_shapes=((28, 28, 1),),
 )
