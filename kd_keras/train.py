@@ -8,6 +8,7 @@ TensorFlow is imported only when a run begins, so that `--help` answers at once.
 import os
 import shlex
 import sys
+import warnings
 from typing import Any
 
 from absl import app, flags, logging
@@ -33,6 +34,7 @@ def main(argv: list[str]) -> None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.set_verbosity(logging.ERROR)  # Keras' notes on its own callbacks and checkpoints
+    warnings.formatwarning = _one_line
     from kd_keras import pipeline
     from kd_keras.pipeline import page
 
@@ -41,6 +43,11 @@ def main(argv: list[str]) -> None:
     if report is not None:
         print(page.table(report))
         print(f"report: {os.path.join(FLAGS.workdir, 'report.html')}")
+
+
+def _one_line(message: Any, *_: Any, **__: Any) -> str:
+    """A warning without the line of code that gave it."""
+    return f"warning: {' '.join(str(message).split())}\n"
 
 
 def run() -> None:

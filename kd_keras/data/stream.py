@@ -82,7 +82,7 @@ def training(
         raise InputError(f"first_epoch {first_epoch} is out of range; give 0 to {epochs} (epochs)")
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.data.Dataset.from_tensor_slices(_order(len(split), seed, epoch))
+        order = tf.data.Dataset.from_tensor_slices(epoch_order(len(split), seed, epoch))
         rows = order.batch(batch_size, drop_remainder=drop_remainder)
         return rows.map(lambda batch: (batch, epoch))
 
@@ -94,7 +94,7 @@ def training(
 
     batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(batches_of)
     batches = batches.apply(tf.data.experimental.assert_cardinality(steps * (epochs - first_epoch)))
-    return _finish(batches.map(load, num_parallel_calls=tf.data.AUTOTUNE))
+    return finish(batches.map(load, num_parallel_calls=tf.data.AUTOTUNE))
 
 
 def evaluation(split: Split, *, batch_size: int, normalization: Normalization) -> tf.data.Dataset:
@@ -119,7 +119,7 @@ def evaluation(split: Split, *, batch_size: int, normalization: Normalization) -
         return normalization.apply(images), labels
 
     rows = tf.data.Dataset.range(len(split)).batch(batch_size)
-    return _finish(rows.map(load, num_parallel_calls=tf.data.AUTOTUNE))
+    return finish(rows.map(load, num_parallel_calls=tf.data.AUTOTUNE))
 
 
 def example_seeds(seed: int, view: int | tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -140,7 +140,8 @@ def example_seeds(seed: int, view: int | tf.Tensor, rows: tf.Tensor) -> tf.Tenso
     return tf.stack([tf.fill(tf.shape(rows), base[0]), base[1] + rows], axis=1)
 
 
-def _order(examples: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+def epoch_order(examples: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """The order of an epoch: a permutation of 0..examples-1 from (seed, epoch), int64."""
     rows = tf.range(examples, dtype=tf.int64)
     return tf.random.experimental.stateless_shuffle(rows, _fold(seed, _ORDER, epoch), alg="philox")
 
@@ -160,7 +161,8 @@ def _gather(split: Split, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return images, tf.ensure_shape(labels, rows.shape)
 
 
-def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:
+def finish(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """The batches in a fixed order, read ahead, and divisible between workers."""
     options = tf.data.Options()
     options.deterministic = True
     # Every worker runs this whole pipeline and keeps its part of each global batch; by FILE there

@@ -13,8 +13,12 @@ FREE_FORM = (
     "data.augmentation",
     "teacher.options",
     "student.options",
+    "teacher.members",
     "distillation.methods",
     "distillation.adversarial",
+    "distillation.conditional",
+    "distillation.stages",
+    "distillation.born_again",
 )
 
 
@@ -43,6 +47,9 @@ def defaults() -> ConfigDict:
                 "path": "",
                 "epochs": 10,
                 "optimizer": {**adam, "momentum": 0.9, "weight_decay": 0.0},
+                "members": {},
+                "mean": "arithmetic",
+                "weights": (),
             },
             "student": {
                 "model": "",
@@ -50,7 +57,14 @@ def defaults() -> ConfigDict:
                 "epochs": 10,
                 "optimizer": {**adam, "momentum": 0.9, "weight_decay": 0.0},
             },
-            "distillation": {"methods": {}, "label_weight": 0.1, "adversarial": {}},
+            "distillation": {
+                "methods": {},
+                "label_weight": 0.1,
+                "adversarial": {},
+                "conditional": {},
+                "stages": {},
+                "born_again": {},
+            },
             "compression": {
                 "sparsity": 0.5,
                 "pruning_epochs": 3,
@@ -89,9 +103,9 @@ def check(config: ConfigDict) -> None:
     _require(config, "verify.agreement", lambda v: 0 <= v <= 1, "a fraction from 0 to 1")
     _require(config, "compression.sparsity", lambda v: 0 <= v < 1, "at least 0 and below 1")
     _require(config, "data.validation", lambda v: 0 < v < 1, "above 0 and below 1")
-    _require(config, "distillation.label_weight", lambda v: v >= 0, "at least 0")
     for role in ("teacher", "student"):
-        if not config[role].model and not config[role].get("path"):
+        given = config[role].model or config[role].get("path") or config[role].get("members")
+        if not given:
             raise InputError(f"config.{role}.model is empty: name a network, or a teacher.path")
     if len(config.data.mean) != len(config.data.std):
         raise InputError(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import tflite_export
-from kd_keras.pipeline import training
+from kd_keras.pipeline import generations, networks
 from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.workdir import read_json, write_json
 
@@ -24,7 +24,7 @@ def file_path(job: Job, recipe: str) -> Any:
 def export(job: Job) -> None:
     """Write the float32 and the int8 TFLite file."""
     for recipe, stage in FILES.items():
-        model = training.load(job, stage)
+        model = networks.load(job, stage)
         tflite_export.convert(model, file_path(job, recipe), recipe, overwrite=True)
 
 
@@ -39,13 +39,11 @@ def verify(job: Job) -> None:
     results: dict[str, Any] = {"models": {}, "tflite": {}}
     logits = {}
     for stage in MODELS:
-        model = training.load(job, stage)
+        model = networks.load(job, stage)
         logits[stage] = job.logits(model, test)
         results["models"][stage] = {
             "accuracy": float(np.mean(logits[stage].argmax(-1) == labels)),
-            "parameters": tflite_export.parameters(model),
-            "macs": tflite_export.multiply_adds(model),
-            "sparsity": tflite_export.sparsity(model),
+            **_cost(model),
             "confusion": _confusion(labels, logits[stage], job.classes),
         }
     images = job.images(test)
@@ -54,6 +52,8 @@ def verify(job: Job) -> None:
         floor = job.config.verify.agreement
         proof = tflite_export.verify(path, logits[stage], images, labels, floor=floor)
         results["tflite"][recipe] = dataclasses.asdict(proof)
+    if job.config.distillation.born_again:
+        results["generations"] = generations.accuracies(job)
     write_json(job.workdir.scratch("verify", "verify.json"), results)
 
 
@@ -77,6 +77,18 @@ def verified(job: Job) -> dict[str, Any]:
 def benchmarked(job: Job) -> dict[str, Any]:
     """What the "benchmark" stage measured."""
     return read_json(job.workdir.path("benchmark", "benchmark.json"))
+
+
+def _cost(model: Any) -> dict[str, float]:
+    """Parameters, multiply-adds and share of zeros; of an ensemble, of its members together."""
+    members = networks.members(model)
+    parameters = [tflite_export.parameters(member) for member in members]
+    zeros = [tflite_export.sparsity(member) for member in members]
+    return {
+        "parameters": sum(parameters),
+        "macs": sum(tflite_export.multiply_adds(member) for member in members),
+        "sparsity": float(np.average(zeros, weights=parameters)),
+    }
 
 
 def _confusion(labels: np.ndarray, logits: np.ndarray, classes: int) -> list[list[int]]:

@@ -1,6 +1,7 @@
 """A `fit` that goes on where it was killed and ends with the same weights all the same."""
 
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ def fit(
             initial_epoch=first,
             steps_per_epoch=steps_per_epoch,
             validation_data=validation,
+            shuffle=False,  # the batches come in their order
             verbose=0,
             callbacks=[
                 _Reseed(seed),
@@ -124,12 +126,18 @@ class _Reseed(tf.keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Reset the generator of every random layer."""
-        layers = [layer for layer in self.model.submodules if hasattr(layer, "_random_generator")]
-        for index, layer in enumerate(layers):
-            generator = layer._random_generator._generator
-            if generator is not None:
-                entropy = np.random.SeedSequence([self._seed, epoch, index])
-                generator.reset_from_seed(int(entropy.generate_state(1)[0]))
+        layers = self.model._flatten_layers(recursive=True, include_self=False)
+        for index, reset in enumerate(filter(None, map(_generator_of, layers))):
+            entropy = np.random.SeedSequence([self._seed, epoch, index])
+            reset(int(entropy.generate_state(1)[0]))
+
+
+def _generator_of(layer: Any) -> Callable[[int], None] | None:
+    """What resets the random generator of a layer that has one, in either Keras."""
+    if hasattr(layer, "seed_generator"):  # Keras 3
+        return lambda seed: layer.seed_generator.state.assign([seed, 0])
+    generator = getattr(getattr(layer, "_random_generator", None), "_generator", None)
+    return None if generator is None else generator.reset_from_seed
 
 
 def forget(workdir: Workdir, stage: str) -> None:

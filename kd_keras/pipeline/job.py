@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from kd_keras import data
 from kd_keras.data import normalization
 from kd_keras.pipeline.workdir import Workdir
+from kd_keras.teachers import Teacher, evaluation
 
 
 class Job:
@@ -90,6 +91,8 @@ class Job:
 
     def logits(self, model: Any, split: Any) -> np.ndarray:
         """A model's outputs on a split, `(examples, classes)`."""
+        if isinstance(model, Teacher):
+            return evaluation.predict(model, self._in_order(split))
         return model.predict(self._in_order(split), verbose=0)
 
     def images(self, split: Any) -> np.ndarray:

@@ -13,13 +13,8 @@ _PACKAGES = (
     *("kd-keras", "tensorflow", "tf_keras", "tensorflow-model-optimization"),
     *("ai-edge-litert", "keras-cv", "numpy"),
 )
-_HISTORIES = {
-    "teacher": "teacher",
-    "student_alone": "student_alone",
-    "student": "student",
-    "pruned": "student_compressed/pruned",
-    "quantized": "student_compressed/quantized",
-}
+#: Folders in which trainings leave their histories, in the order of the run.
+_TRAININGS = ("teacher", "student_alone", "student", "student_compressed")
 
 
 def write(job: Job, seconds: dict[str, float]) -> dict[str, Any]:
@@ -54,6 +49,7 @@ def collect(job: Job, seconds: dict[str, float]) -> dict[str, Any]:
         },
         "models": models,
         "tflite": files,
+        **{key: verified[key] for key in ("generations",) if key in verified},
         "seconds": seconds,
         "command": job.command,
         "created": job.started,
@@ -77,12 +73,19 @@ def _file(job: Job, recipe: str, verified: dict, benchmarked: dict) -> dict[str,
 
 def _details(job: Job) -> dict[str, Any]:
     verified = delivery.verified(job)
-    histories = {
-        name: job.workdir.path(stage, "history.json") for name, stage in _HISTORIES.items()
-    }
     confusion = {name: model["confusion"] for name, model in verified["models"].items()}
     return {
         "class_names": list(job.dataset.class_names),
-        "history": {name: read_json(p) for name, p in histories.items() if p.exists()},
+        "history": _histories(job),
         "confusion": {**confusion, "int8": verified["tflite"]["int8"]["confusion"]},
     }
+
+
+def _histories(job: Job) -> dict[str, Any]:
+    """The logs of each training, by its folder; of compression, by the technique."""
+    found = {}
+    for stage in _TRAININGS:
+        for path in sorted(job.workdir.path(stage).rglob("history.json")):
+            folder = path.parent.relative_to(job.workdir.root).as_posix()
+            found[folder.removeprefix("student_compressed/")] = read_json(path)
+    return found

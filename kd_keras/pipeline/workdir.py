@@ -63,7 +63,7 @@ class Workdir:
                 yield
         except filelock.Timeout:
             raise InputError(
-                f"another process is at work in {self.root}: wait for it, or name another --workdir"
+                f"another process is at work in {self.root}: wait for it, or name another folder"
             ) from None
 
     def adopt(self, config: dict, *, overwrite: bool) -> None:

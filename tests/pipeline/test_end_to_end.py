@@ -19,6 +19,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICKSTART = f"--config={ROOT}/configs/quickstart.py:smoke"
 
 
+UNEQUAL_HINT = {
+    "methods": {"hint": {"teacher_layer": "stage2", "student_layer": "stage2", "regressor": None}}
+}
+
+
 def command(workdir: pathlib.Path, *flags: str) -> list[str]:
     # A config flag given again overrides, so that a test can name another config.
     return [sys.executable, "-m", "kd_keras.train", QUICKSTART, f"--workdir={workdir}", *flags]
@@ -183,6 +188,14 @@ def test_bad_flag_is_one_line(flag: str, words: tuple[str, ...], tmp_path: pathl
         ("distillation.methods", {"hynt": {}}, ("hynt", "soft_targets")),
         ("distillation.adversarial", {"teacher_layer": "stage9"}, ("stage9", "features")),
         ("distillation.adversarial", {"regulariser": "l1"}, ("regulariser", "regularizer")),
+        ("distillation.conditional", {"gan_form": "lsgan"}, ("adversarial and conditional",)),
+        ("distillation.stages", {"one": {"metods": {}}}, ("metods", "methods")),
+        ("distillation.stages", {"one": {"optimizer": {"rate": 1}}}, ("'rate'", "learning_rate")),
+        ("distillation.stages", {"one": {"trainable": "stage9"}}, ("stage9", "stage1")),
+        ("distillation.stages", {"one": {"trainable": ("pool1",)}}, ("pool1", "nothing to train")),
+        ("distillation.stages", {"one": UNEQUAL_HINT}, ("stage2", "64", "8")),
+        ("distillation.born_again", {"generation": 2}, ("'generation'", "generations")),
+        ("teacher.members", {"one": {"model": "convnet-8"}}, ("at least two members",)),
         ("data.augmentation", {"flip": {}}, ("flip", "horizontal_flip")),
         ("student.optimizer.name", "adamm", ("adamm", "adamw")),
         ("student.epochs", 0, ("student.epochs", "from 1")),

@@ -1,0 +1,106 @@
+"""From a config's `distillation` section to the stages that train the student."""
+
+import functools
+import inspect
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from kd_keras import methods
+from kd_keras.adversarial import AdversarialDistiller
+from kd_keras.conditional import ConditionalAdversarialDistiller
+from kd_keras.distiller import Distiller
+from kd_keras.errors import InputError
+from kd_keras.pipeline import generations, optimizers
+from kd_keras.pipeline.job import Job
+from kd_keras.pipeline.staged import Stage
+
+#: The distillers with a discriminator, by the key that holds their arguments.
+_GAMES = {"adversarial": AdversarialDistiller, "conditional": ConditionalAdversarialDistiller}
+_STAGE_KEYS = ("methods", "label_weight", *_GAMES, "trainable", "epochs", "optimizer")
+_NOT_IN_A_CONFIG = ("seed", "projection", "projections")
+
+
+def stages(job: Job) -> list[Stage]:
+    """The stages of the config, in the order of their names; one, if it names none.
+
+    Raises:
+        InputError: For an unknown key, method or optimizer, listing those that exist.
+    """
+    settings = job.config.distillation
+    common = {**settings.to_dict(), "epochs": job.config.student.epochs}
+    own, born_again = common.pop("stages"), common.pop("born_again")
+    if own and born_again:
+        raise InputError(
+            "config.distillation has stages and born_again: a generation is trained in one stage; "
+            "leave one of them out"
+        )
+    if own:
+        return [_stage(job, name, own[name]) for name in sorted(own)]
+    stage = _stage(job, "", common)
+    return [generations.configured(born_again, stage) if born_again else stage]
+
+
+def _stage(job: Job, name: str, settings: dict[str, Any]) -> Stage:
+    unknown = sorted(set(settings) - set(_STAGE_KEYS))
+    if unknown:
+        raise InputError(
+            f"config.distillation.stages.{name} has no key {unknown[0]!r}; it has: "
+            f"{', '.join(_STAGE_KEYS)}"
+        )
+    epochs = settings.get("epochs", job.config.student.epochs)
+    distiller, compile_arguments = _distiller(job, settings)
+    return Stage(
+        methods=methods.build(settings.get("methods", {})),
+        epochs=epochs,
+        label_weight=settings.get("label_weight", job.config.distillation.label_weight),
+        trainable=settings.get("trainable") or None,
+        optimizer=functools.partial(optimizers.make, job, _optimizer(job, name, settings), epochs),
+        distiller=distiller,
+        compile={"teacher_accuracy": True, **compile_arguments},
+        name=name,
+    )
+
+
+def _optimizer(job: Job, name: str, settings: dict[str, Any]) -> ConfigDict:
+    """The student's optimizer with what the stage changes."""
+    common, own = job.config.student.optimizer, settings.get("optimizer", {})
+    unknown = sorted(set(own) - set(common))
+    if unknown:
+        raise InputError(
+            f"config.distillation.stages.{name}.optimizer has no key {unknown[0]!r}; it has: "
+            f"{', '.join(common)}"
+        )
+    return ConfigDict({**common, **own})
+
+
+def _distiller(job: Job, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The class of the distiller with its arguments, and the arguments of its `compile`."""
+    asked = [key for key in _GAMES if settings.get(key)]
+    if len(asked) > 1:
+        raise InputError(
+            f"config.distillation asks for {' and '.join(asked)}: a stage has one discriminator; "
+            "leave one out, or give each a stage of its own"
+        )
+    if not asked:
+        return Distiller, {}
+    [key] = asked
+    arguments = dict(settings[key])
+    rate = arguments.pop("discriminator_learning_rate", 1e-3)
+    allowed = _arguments(_GAMES[key])
+    unknown = sorted(set(arguments) - set(allowed))
+    if unknown:
+        raise InputError(
+            f"config.distillation.{key} has no key {unknown[0]!r}; it has: "
+            f"{', '.join([*allowed, 'discriminator_learning_rate'])}"
+        )
+    make = functools.partial(_GAMES[key], seed=job.config.seed, **arguments)
+    optimizer = {"class_name": "Adam", "config": {"learning_rate": rate}}
+    return make, {"discriminator_optimizer": optimizer}
+
+
+def _arguments(distiller: Any) -> list[str]:
+    """The keyword arguments of a distiller that a config can give."""
+    parameters = inspect.signature(distiller.__init__).parameters.values()
+    names = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    return [name for name in names if name not in _NOT_IN_A_CONFIG]

@@ -1,0 +1,97 @@
+"""What the models of a folder were made of, so that a folder is not gone on with by mistake."""
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kd_keras import schedules
+from kd_keras.errors import InputError
+from kd_keras.pipeline import config as configs
+from kd_keras.pipeline.staged import Stage
+from kd_keras.pipeline.workdir import Workdir, read_json, write_json
+from kd_keras.teachers import Ensemble, KerasTeacher, as_teacher
+
+_SAMPLE = 1000  # examples of which a change is seen
+
+
+def adopt(workdir: Workdir, stage: Stage, made_of: Mapping[str, Any]) -> None:
+    """Write down what a training is made of, or refuse a folder that was made of something else.
+
+    Args:
+        workdir: The folder; its `settings.json` holds what is written down.
+        stage: What is trained how.
+        made_of: The rest. Under "data" lie arrays or data sets, under "teacher" and "student"
+            models; of these, a fingerprint is taken.
+
+    Raises:
+        InputError: Naming what differs.
+    """
+    found = {**_of_stage(stage), **made_of}
+    found["data"] = [_of_data(part) for part in made_of["data"]]
+    found["teacher"] = _of_teacher(made_of["teacher"])
+    found["student"] = [list(weight.shape) for weight in made_of["student"].weights]
+    settings = json.loads(json.dumps(found, default=_plain))
+    path = workdir.path("settings.json")
+    if path.exists():
+        keys = configs.differences(read_json(path), settings)
+        if keys:
+            raise InputError(
+                f"{workdir.root} was made with other settings; these differ: {', '.join(keys)}: "
+                "name another directory, or delete this one"
+            )
+    write_json(workdir.scratch("settings.json"), settings)
+
+
+def _of_stage(stage: Stage) -> dict[str, Any]:
+    optimizer = stage.make_optimizer()
+    settings = optimizer.get_config()
+    settings.pop("name", None)  # Keras 3 counts it up: sgd, sgd_1, ...
+    return {
+        "epochs": stage.epochs,
+        "label_weight": schedules.config(schedules.get(stage.label_weight)),
+        "methods": [{"method": _type(m), **m.get_config()} for m in stage.methods],
+        "optimizer": {"optimizer": _type(optimizer), **settings},
+    }
+
+
+def _of_data(data: Any) -> Any:
+    if data is None or isinstance(data, tf.data.Dataset):
+        return str(getattr(data, "element_spec", None))
+    array = np.asarray(data)
+    return [list(array.shape), str(array.dtype), _checksum([array[:: len(array) // _SAMPLE or 1]])]
+
+
+def _of_teacher(teacher: Any) -> Any:
+    if teacher is None:
+        return None
+    found = as_teacher(teacher)
+    if isinstance(found, Ensemble):
+        members = {name: _of_teacher(member) for name, member in found.members.items()}
+        return {"mean": found.mean, "weights": found.weights, "members": members}
+    if isinstance(found, KerasTeacher):
+        return _checksum(found.model.get_weights())
+    return _type(found)
+
+
+def _checksum(arrays: Any) -> int:
+    total = 0
+    for array in arrays:
+        total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)
+    return total
+
+
+def _plain(value: Any) -> Any:
+    """What JSON writes for a value that it does not know: the same in every process."""
+    if hasattr(value, "item"):
+        return value.item()
+    if hasattr(value, "get_config"):
+        return {"class": _type(value), **value.get_config()}
+    return getattr(value, "__name__", _type(value))
+
+
+def _type(value: Any) -> str:
+    return type(value).__name__

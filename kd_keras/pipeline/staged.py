@@ -1,0 +1,192 @@
+"""A student's training in stages, each with its own methods, part of the student and optimizer.
+
+FitNets are two stages: a hint for the lower part, then soft targets for the whole. So is FSP.
+"""
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from kd_keras import schedules
+from kd_keras.distiller import Distiller
+from kd_keras.errors import InputError
+from kd_keras.methods.base import Method
+from kd_keras.parts import Part, training_only
+from kd_keras.pipeline import batches, fitting
+from kd_keras.pipeline.workdir import Workdir
+from kd_keras.schedules import Schedule, Scheduled
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage of a student's training.
+
+    Attributes:
+        methods: The terms of the loss beside the label loss. Schedules without `steps` last for
+            the stage.
+        epochs: Number of epochs.
+        label_weight: Factor of the label loss.
+        trainable: The part of the student that is trained: None for all of it, a layer's name for
+            all up to that layer, a sequence of names for just those layers. What is not trained
+            is frozen, as `layer.trainable = False` freezes it.
+        optimizer: Name of an optimizer, or a function without arguments that makes one.
+        distiller: What is trained: `Distiller`, or one of its subclasses; `functools.partial` gives
+            it arguments.
+        compile: More arguments of the distiller's `compile`.
+        name: Of the stage, in folders and logs; by default "stage1", "stage2", ...
+
+    Example:
+        >>> import kd_keras as kd
+        >>> hints = kd.Stage([kd.Hint(teacher_layer="stage2", student_layer="stage2")],
+        ...                  trainable="stage2")
+        >>> soft = kd.Stage([kd.SoftTargets(temperature=3.0)], label_weight=1.0, epochs=20)
+    """
+
+    methods: Sequence[Method] = ()
+    epochs: int = 10
+    label_weight: Scheduled = 0.0
+    trainable: Part = None
+    optimizer: str | Callable[[], Any] = "adam"
+    distiller: Callable[..., Distiller] = Distiller
+    compile: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.epochs, int) and self.epochs >= 1):
+            raise InputError(
+                f"epochs of a stage is {self.epochs!r}; it must be a whole number from 1"
+            )
+        if not self.methods and not self.label_weight and self.distiller is Distiller:
+            raise InputError(
+                f"stage {self.name!r} has nothing to learn from: give it methods, or a "
+                "label_weight above 0"
+            )
+
+    def make_distiller(self, student: Any, teacher: Any, steps_per_epoch: int) -> Distiller:
+        """The distiller of the stage, not compiled.
+
+        Raises:
+            InputError: If the models do not fit the methods.
+        """
+        steps = self.epochs * steps_per_epoch
+        methods = [method.scheduled_over(steps) for method in self.methods]
+        weight = schedules.get(self.label_weight, name="label_weight")
+        weight = weight.over(steps) if isinstance(weight, Schedule) else weight
+        return self.distiller(student, teacher, methods, weight)
+
+    def fitted_to(self, teacher_logits: Callable[[], Any]) -> "Stage":
+        """The stage with what its methods have to know of the teacher's logits.
+
+        Args:
+            teacher_logits: Gives the logits over the training set; called only if a method asks.
+        """
+        if all(method.fitted for method in self.methods):
+            return self
+        methods = [method.fitted_to(teacher_logits()) for method in self.methods]
+        return dataclasses.replace(self, methods=methods)
+
+    def make_optimizer(self) -> Any:
+        """A new optimizer."""
+        return self.optimizer() if callable(self.optimizer) else self.optimizer
+
+
+def fit_stages(
+    student: Any,
+    teacher: Any,
+    stages: Sequence[Stage],
+    x: Any,
+    y: Any = None,
+    *,
+    loss: Any = None,
+    metrics: Any = None,
+    batch_size: int = 32,
+    validation_data: Any = None,
+    directory: str | os.PathLike | None = None,
+    seed: int = 0,
+) -> dict[str, list[dict[str, float]]]:
+    """Train a student in stages; each begins with the weights that the one before has left.
+
+    Args:
+        student: The model to train.
+        teacher: The model to learn from, or several; see `Distiller`.
+        stages: The stages, in order.
+        x: Inputs, or a `tf.data.Dataset` of batches.
+        y: Labels, if x is an array.
+        loss: The label loss, for stages with a `label_weight`.
+        metrics: Metrics of the student's output.
+        batch_size: The batch, for arrays.
+        validation_data: As in `tf.keras.Model.fit`.
+        directory: Where checkpoints and logs are kept. A training that was killed goes on there,
+            between and within stages, when it is called again with the same arguments. It ends with
+            the weights of one that was not killed; a student with dropout layers does so under
+            tf_keras only if `tf.keras.backend.experimental.enable_tf_random_generator()` was called
+            before it was built.
+        seed: Of orders, dropout and projections.
+
+    Returns:
+        The logs of each epoch, by the stage's name.
+
+    Raises:
+        InputError: Before any training, if a stage does not fit the models.
+    """
+    epoch_batches, steps_per_epoch = batches.of(x, y, batch_size=batch_size, seed=seed)
+
+    def make(stage: Stage) -> Distiller:
+        tf.keras.utils.set_random_seed(seed)
+        return stage.make_distiller(student, teacher, steps_per_epoch)
+
+    def fit(name: str, stage: Stage, distiller: Distiller) -> list[dict[str, float]]:
+        distiller.compile(stage.make_optimizer(), loss, metrics, **stage.compile)
+        return fitting.fit(
+            distiller,
+            workdir,
+            name,
+            batches=epoch_batches,
+            steps_per_epoch=steps_per_epoch,
+            validation=validation_data,
+            epochs=stage.epochs,
+            seed=seed,
+        )
+
+    with contextlib.ExitStack() as stack:
+        folder = directory or stack.enter_context(tempfile.TemporaryDirectory(prefix="kd-stages-"))
+        workdir = Workdir(folder)
+        stack.enter_context(workdir.locked())
+        return run(student, stages, make, fit)
+
+
+def run(
+    student: Any,
+    stages: Sequence[Stage],
+    make: Callable[[Stage], Distiller],
+    fit: Callable[[str, Stage, Distiller], list[dict[str, float]]],
+) -> dict[str, list[dict[str, float]]]:
+    """Train a student through the stages, with the caller's way to make and fit a distiller.
+
+    Raises:
+        InputError: Before any training, if a stage does not fit the models.
+    """
+    named = _by_name(stages)
+    for stage in named.values():
+        with training_only(student, stage.trainable):
+            make(stage)
+    logs = {}
+    for name, stage in named.items():
+        with training_only(student, stage.trainable):
+            logs[name] = fit(name, stage, make(stage))
+    return logs
+
+
+def _by_name(stages: Sequence[Stage]) -> dict[str, Stage]:
+    if not stages:
+        raise InputError("there are no stages: give at least one kd.Stage")
+    names = [stage.name or f"stage{number}" for number, stage in enumerate(stages, start=1)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"two stages are called {twice[0]!r}; give one of them another name=")
+    return dict(zip(names, stages, strict=True))
