@@ -274,8 +274,10 @@ ROWS: dict[str, Callable[[Run], Any]] = {
     "LogitsL2": one(kd.LogitsL2()),
     "LogitsL2, standardised": standardized,
     "LogitsL1": one(kd.LogitsL1()),
+    "LogitsL1 and labels": one(kd.LogitsL1(), label_weight=1.0),
     "FitNets (Hint, then SoftTargets)": fitnets,
     "FSP, then labels": fsp,
+    "labels for as long as after FSP": one(share=0.75, label_weight=1.0),
     "AdversarialDistiller, features": game(kd.AdversarialDistiller, kd.LogitsL2(weight=2.0)),
     "AdversarialDistiller, logits": game(
         kd.AdversarialDistiller, kd.LogitsL2(weight=2.0), teacher_layer=None, student_layer=None

@@ -255,7 +255,7 @@ class _Training:
             "teacher": teacher,
             "student": self.build(1),
         }
-        provenance.adopt(self.workdir, self.stage, rest)
+        provenance.adopt(self.workdir, {**provenance.of_stage(self.stage), **rest})
 
     def alone(self) -> Any:
         """Generation 0, on labels alone."""

@@ -11,26 +11,24 @@ import tensorflow as tf
 from kd_keras import schedules
 from kd_keras.errors import InputError
 from kd_keras.pipeline import config as configs
-from kd_keras.pipeline.staged import Stage
 from kd_keras.pipeline.workdir import Workdir, read_json, write_json
 from kd_keras.teachers import Ensemble, KerasTeacher, as_teacher
 
 _SAMPLE = 1000  # examples of which a change is seen
 
 
-def adopt(workdir: Workdir, stage: Stage, made_of: Mapping[str, Any]) -> None:
+def adopt(workdir: Workdir, made_of: Mapping[str, Any]) -> None:
     """Write down what a training is made of, or refuse a folder that was made of something else.
 
     Args:
         workdir: The folder; its `settings.json` holds what is written down.
-        stage: What is trained how.
-        made_of: The rest. Under "data" lie arrays or data sets, under "teacher" and "student"
+        made_of: The settings. Under "data" lie arrays or data sets, under "teacher" and "student"
             models; of these, a fingerprint is taken.
 
     Raises:
         InputError: Naming what differs.
     """
-    found = {**_of_stage(stage), **made_of}
+    found = dict(made_of)
     found["data"] = [_of_data(part) for part in made_of["data"]]
     found["teacher"] = _of_teacher(made_of["teacher"])
     found["student"] = [list(weight.shape) for weight in made_of["student"].weights]
@@ -46,12 +44,18 @@ def adopt(workdir: Workdir, stage: Stage, made_of: Mapping[str, Any]) -> None:
     write_json(workdir.scratch("settings.json"), settings)
 
 
-def _of_stage(stage: Stage) -> dict[str, Any]:
-    optimizer = stage.make_optimizer()
+def of_stage(stage: Any) -> dict[str, Any]:
+    """What a `Stage` says of a training, in values that JSON can hold or `adopt` can turn so."""
+    optimizer = tf.keras.optimizers.get(stage.make_optimizer())
+    distiller = stage.distiller
     settings = optimizer.get_config()
     settings.pop("name", None)  # Keras 3 counts it up: sgd, sgd_1, ...
     return {
         "epochs": stage.epochs,
+        "distiller": getattr(distiller, "func", distiller).__name__,
+        "distiller_arguments": dict(getattr(distiller, "keywords", {})),
+        "compile": dict(stage.compile),
+        "trainable": stage.trainable,
         "label_weight": schedules.config(schedules.get(stage.label_weight)),
         "methods": [{"method": _type(m), **m.get_config()} for m in stage.methods],
         "optimizer": {"optimizer": _type(optimizer), **settings},

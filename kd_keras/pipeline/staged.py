@@ -17,7 +17,7 @@ from kd_keras.distiller import Distiller
 from kd_keras.errors import InputError
 from kd_keras.methods.base import Method
 from kd_keras.parts import Part, training_only
-from kd_keras.pipeline import batches, fitting
+from kd_keras.pipeline import batches, fitting, provenance
 from kd_keras.pipeline.workdir import Workdir
 from kd_keras.schedules import Schedule, Scheduled
 
@@ -132,7 +132,8 @@ def fit_stages(
         The logs of each epoch, by the stage's name.
 
     Raises:
-        InputError: Before any training, if a stage does not fit the models.
+        InputError: Before any training, if a stage does not fit the models, or the directory was
+            made with other arguments.
     """
     epoch_batches, steps_per_epoch = batches.of(x, y, batch_size=batch_size, seed=seed)
 
@@ -153,10 +154,20 @@ def fit_stages(
             seed=seed,
         )
 
+    made_of: dict[str, Any] = {
+        "stages": {name: provenance.of_stage(stage) for name, stage in by_name(stages).items()},
+        "loss": loss,
+        "batch_size": batch_size,
+        "seed": seed,
+        "data": [x, y],
+        "teacher": teacher,
+        "student": student,
+    }
     with contextlib.ExitStack() as stack:
         folder = directory or stack.enter_context(tempfile.TemporaryDirectory(prefix="kd-stages-"))
         workdir = Workdir(folder)
         stack.enter_context(workdir.locked())
+        provenance.adopt(workdir, made_of)
         return run(student, stages, make, fit)
 
 
@@ -171,7 +182,7 @@ def run(
     Raises:
         InputError: Before any training, if a stage does not fit the models.
     """
-    named = _by_name(stages)
+    named = by_name(stages)
     for stage in named.values():
         with training_only(student, stage.trainable):
             make(stage)
@@ -182,7 +193,12 @@ def run(
     return logs
 
 
-def _by_name(stages: Sequence[Stage]) -> dict[str, Stage]:
+def by_name(stages: Sequence[Stage]) -> dict[str, Stage]:
+    """The stages by their names.
+
+    Raises:
+        InputError: If there are none, or two of one name.
+    """
     if not stages:
         raise InputError("there are no stages: give at least one kd.Stage")
     names = [stage.name or f"stage{number}" for number, stage in enumerate(stages, start=1)]

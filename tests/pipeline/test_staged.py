@@ -1,5 +1,7 @@
 """A student's training in stages."""
 
+import dataclasses
+import functools
 import json
 import pathlib
 from typing import Any
@@ -96,9 +98,19 @@ def test_a_killed_training_ends_with_the_same_weights(
     assert json.loads((tmp_path / "resumed/lower/history.json").read_text()) == expected["lower"]
 
 
-def test_another_distiller_a_stage() -> None:
-    import functools
+def test_a_directory_of_other_arguments_is_refused(tmp_path: pathlib.Path) -> None:
+    train(net(4, seed=2), two_stages(), directory=tmp_path)
+    first, second = two_stages()
+    longer = dataclasses.replace(second, epochs=3)
+    with pytest.raises(InputError) as error:
+        train(net(4, seed=2), [first, longer], directory=tmp_path)
+    one_line(error, "stages.stage2.epochs", "another directory")
+    again = net(4, seed=2)
+    train(again, two_stages(), directory=tmp_path)
+    assert_differ(values(again), values(net(4, seed=2)))
 
+
+def test_another_distiller_a_stage() -> None:
     game = functools.partial(kd.AdversarialDistiller, regularizer="l2")
     stage = kd.Stage(epochs=1, distiller=game, compile={"discriminator_optimizer": "sgd"})
     logs = train(net(4, seed=2), [stage])
