@@ -51,6 +51,8 @@ class DiscriminatorWatch(tf.keras.callbacks.Callback):
     margins may be right. At the end of a game, where the student matches, D has lost for a good
     reason: the other terms of the loss show which it is.
 
+    The first of the epochs in a row that D has won, or lost, is told, not each of them.
+
     The adversarial distillers add one to the callbacks of `fit`, unless there is one already; but
     not where D is a critic (Wasserstein), which is meant to win.
 
@@ -71,6 +73,7 @@ class DiscriminatorWatch(tf.keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.won_from, self.lost_below, self.lost_gap = won_from, lost_below, lost_gap
+        self._told = ""
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Judge the epoch's means; logs without a discriminator's are passed over."""
@@ -78,12 +81,14 @@ class DiscriminatorWatch(tf.keras.callbacks.Callback):
             return
         accuracy = logs["discriminator_accuracy"]
         gap = logs["discriminator_real"] - logs["discriminator_fake"]
+        result, cure = "", ""
         if accuracy >= self.won_from:
             result, cure = "won", "lower its learning rate or its share of the update_ratio"
         elif accuracy < self.lost_below and gap <= self.lost_gap:
             result = "lost"
             cure = "unless the student has come to match the teacher, raise its learning rate"
-        else:
+        told, self._told = self._told, result
+        if result in ("", told):
             return
         warnings.warn(
             f"epoch {epoch + 1}: the discriminator has {result} (accuracy {accuracy:.3f}, "

@@ -443,13 +443,20 @@ class TestWatch:
             DiscriminatorWatch().on_epoch_end(0, self.logs(*judged))
             DiscriminatorWatch().on_epoch_end(0, {"loss": 0.3})
 
-    def test_fit_watches_and_warns_once_an_epoch(self) -> None:
+    def test_fit_watches_and_warns_of_the_first_such_epoch(self) -> None:
         undecided = judge()
         undecided.set_weights([0 * w for w in values(undecided)])
         model = compiled(distiller(discriminator=undecided), rate=0.0, d_rate=0.0)
         with pytest.warns(DiscriminatorWarning, match="lost") as caught:
             fit(model, batch(32)[0], epochs=2)
-        assert [str(w.message)[:7] for w in caught] == ["epoch 1", "epoch 2"]
+        assert [str(w.message)[:7] for w in caught] == ["epoch 1"]
+
+    def test_it_warns_anew_after_an_open_game(self) -> None:
+        watch = DiscriminatorWatch()
+        accuracies = (0.97, 0.98, 0.8, 0.99, 0.4)
+        with pytest.warns(DiscriminatorWarning) as caught:
+            [watch.on_epoch_end(e, self.logs(a, a, a)) for e, a in enumerate(accuracies)]
+        assert [str(w.message)[:7] for w in caught] == ["epoch 1", "epoch 4", "epoch 5"]
 
     @pytest.mark.parametrize("kind", ["list", "one", "positional"])
     def test_the_callbacks_of_the_user_are_kept(self, kind: str) -> None:

@@ -12,14 +12,27 @@ import pytest
 pytestmark = pytest.mark.tf_keras
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+#: Over half a minute each; what else they do, shorter tests show.
+LONG = ("cifar10_resnet56_to_resnet20", "digits_born_again")
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "quickstart"])
-def test_config_runs_at_smoke_size(name: str, tfds_dir: str, tmp_path: pathlib.Path) -> None:
+def runs() -> list:
+    """All configs but the quickstart, which tests of its own run."""
+    marks = {name: [pytest.mark.slow] for name in LONG}
+    names = [name for name in CONFIGS if name != "quickstart"]
+    return [pytest.param(name, marks=marks.get(name, [])) for name in names]
+
+
+@pytest.mark.parametrize("name", runs())
+def test_config_runs_at_smoke_size(
+    name: str, request: pytest.FixtureRequest, tmp_path: pathlib.Path
+) -> None:
+    environment = dict(os.environ)
+    if not name.startswith("digits"):  # which come with scikit-learn
+        environment["TFDS_DATA_DIR"] = request.getfixturevalue("tfds_dir")
     command = [sys.executable, "-m", "kd_keras.train", f"--workdir={tmp_path}"]
     command.append(f"--config={ROOT}/configs/{name}.py:smoke")
-    environment = {**os.environ, "TFDS_DATA_DIR": tfds_dir}
     result = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=500, check=False
     )

@@ -180,3 +180,11 @@ class TestBatches:
         with pytest.raises(InputError) as error:
             batches.of(x, y, batch_size=batch_size, seed=0)
         one_line(error, *words)
+
+
+def test_methods_are_told_of_the_teachers_logits_only_if_they_ask() -> None:
+    logits = np.array([[0.0, 1.0], [4.0, 3.0]])
+    plain, asking = kd.Stage([kd.LogitsL2()]), kd.Stage([kd.LogitsL2(standardize=True)])
+    assert plain.fitted_to(lambda: pytest.fail("nobody asked")) is plain
+    [method] = asking.fitted_to(lambda: logits).methods
+    np.testing.assert_allclose(method.std, [2.0, 1.0])
