@@ -202,7 +202,8 @@ def one(*methods: Any, **stage: Any) -> Callable[[Run], Any]:
 def fitnets(run: Run) -> Any:
     """A hint for a quarter of the epochs, then soft targets with a falling weight."""
     hint = kd.Hint(teacher_layer="stage2", student_layer="stage2")
-    falling = kd.SoftTargets(temperature=3.0, weight=kd.schedules.Linear(4.0, 1.0))
+    # The paper's lambda, 4 to 1, over the T^2 that SoftTargets has and the paper's term has not.
+    falling = kd.SoftTargets(temperature=3.0, weight=kd.schedules.Linear(4 / 9, 1 / 9))
     return run.stages(
         run.stage(hint, share=0.25, trainable="stage2"),
         run.stage(falling, share=0.75, label_weight=1.0),

@@ -142,9 +142,12 @@ config.distillation.stages = {
     "stage1": {"methods": {"hint": {"teacher_layer": "stage2", "student_layer": "stage2"}},
                "trainable": "stage2", "label_weight": 0.0, "epochs": 10},
     "stage2": {"methods": {"soft_targets": {"temperature": 3.0, "weight": {
-                   "schedule": "linear", "start": 4.0, "end": 1.0}}}, "label_weight": 1.0},
+                   "schedule": "linear", "start": 4 / 9, "end": 1 / 9}}}, "label_weight": 1.0},
 }
 ```
+
+The paper's lambda falls from 4 to 1; its term has no factor T^2, which `soft_targets` has: hence
+the division by 9.
 
 FSP has `"fsp": {}` in the first stage and, in the second, no methods and `"label_weight": 1.0`.
 `kd.fit_stages(student, teacher, [kd.Stage(...), kd.Stage(...)], x, y)` does the same in your own

@@ -169,6 +169,11 @@ class ConditionalAdversarialDistiller(GameDistiller):
         squares = tf.reduce_sum(slopes**2, axis=-1)
         return (tf.sqrt(squares + _SMALLEST_SLOPE) - 1) ** 2
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether there is a game, whose L_DS reads labels, or a method that needs them."""
+        return self._plays or super().needs_labels
+
     def _check(self, teacher: Outputs, student: Outputs) -> None:
         super()._check(teacher, student)
         if not self._plays:

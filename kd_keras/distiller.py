@@ -147,7 +147,13 @@ class Distiller(tf.keras.Model):
         self._teacher = _Untracked(teacher)
         if teacher is not None:
             self._teaching = _Untracked(as_teacher(teacher, from_logits=self.teacher_from_logits))
+            self.train_function = None  # the traced step has the last teacher in it
             self._check_models()
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether a term beside the label loss is computed from labels."""
+        return any(method.needs_labels for method in self.methods)
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -214,8 +220,8 @@ class Distiller(tf.keras.Model):
             raise InputError("the distiller has no teacher: set distiller.teacher = model")
         self._check_trainable()
         sparse = self._label_loss is not None and self._label_loss.sparse
-        if sparse or any(method.needs_labels for method in self.methods):
-            check_values(y, classes=_classes(self.student))
+        if sparse or self.needs_labels:
+            check_values(y, classes=classes_of(self.student))
         self._refusal = _Untracked(None)
         try:
             return super().fit(x, y, *args, **kwargs)
@@ -361,11 +367,13 @@ class Distiller(tf.keras.Model):
 
     def _loss(self, terms: dict[str, Term], sample_weight: Any) -> tf.Tensor:
         """This replica's share of the mean loss over the global batch; tracks each term."""
-        total = tf.constant(0.0)
+        total = tf.zeros(tf.shape(next(iter(terms.values()))[1]))
         for name, (weight, values) in terms.items():
             values = weighted(values, sample_weight)
             self._trackers.value[name].update_state(values)
-            total += weight * values
+            # A constant 0 is left out, so that what only it depends on is not even computed.
+            if tf.is_tensor(weight) or weight != 0:
+                total += weight * values
         regularization = self._regularization()
         self._trackers.value["loss"].update_state(total + regularization)
         return tf.reduce_sum(total) / global_batch_size(total) + regularization / replicas()
@@ -435,13 +443,19 @@ def _specs(outputs: Outputs) -> Outputs:
     return Outputs(logits, layers)
 
 
-def _classes(model: Any) -> int | None:
+def classes_of(model: Any) -> int | None:
+    """The number of a model's classes, if its output shape says it."""
     shape = getattr(model, "output_shape", None) if getattr(model, "inputs", None) else None
     return shape[-1] if isinstance(shape, tuple) else None
 
 
 def _distinctly_named(methods: Iterable[Method]) -> tuple[Method, ...]:
+    if isinstance(methods, Method | str):
+        raise InputError(f"methods is {methods!r}; give a list, as [kd.SoftTargets()]")
     methods = tuple(methods)
+    wrong = [method for method in methods if not isinstance(method, Method)]
+    if wrong:
+        raise InputError(f"{wrong[0]!r} is no method; give objects, as [kd.SoftTargets()]")
     names = [method.name for method in methods]
     reserved = sorted(set(names) & set(_RESERVED_NAMES))
     if reserved:

@@ -28,34 +28,54 @@ def training_only(model: Any, part: Part) -> Iterator[None]:
     Raises:
         InputError: If a layer does not exist or nothing is left to train.
     """
-    layers = [layer for layer in _leaves(model) if layer.weights]
-    kept = {id(layer) for layer in _chosen(model, part, layers)}
-    frozen = [layer for layer in layers if id(layer) not in kept and layer.trainable]
+    if not model.built:
+        raise InputError(f"the student {model.name!r} is not built: call it on a batch first")
+    kept = _variables_of(model, part)
+    frozen = [layer for layer in _leaves(model) if layer.trainable and not _any(layer, kept)]
     for layer in frozen:
         layer.trainable = False
     try:
-        if not model.trainable_variables:
-            raise InputError(
-                f"nothing to train: the part {part!r} of the student {model.name!r} has no "
-                "trainable weights; name a layer that has some, or one behind such a layer"
-            )
+        _require_just(model, part, kept)
         yield
     finally:
         for layer in frozen:
             layer.trainable = True
 
 
-def _chosen(model: Any, part: Part, layers: list) -> list:
+def _variables_of(model: Any, part: Part) -> set[int]:
+    """The ids of the trainable variables of a part."""
     if part is None:
-        return layers
+        return {id(variable) for variable in model.trainable_variables}
     if isinstance(part, str):
-        needed = _variables_behind(model, part)
-        return [layer for layer in layers if any(id(w) in needed for w in layer.weights)]
+        return variables_behind(model, part)
     named = [taps.find_layer(model, path, role="student") for path in part]
-    return [leaf for layer in named for leaf in _leaves(layer)]
+    return {id(variable) for layer in named for variable in layer.trainable_variables}
 
 
-def _variables_behind(model: Any, path: str) -> set[int]:
+def _any(layer: Any, kept: set[int]) -> bool:
+    """Whether a layer is in the part; one without trainable weights is never out of it."""
+    own = layer.trainable_variables
+    return not own or any(id(variable) in kept for variable in own)
+
+
+def _require_just(model: Any, part: Part, kept: set[int]) -> None:
+    """Refuse a part that is empty, or that cannot be trained without the rest."""
+    trained = model.trainable_variables
+    if not trained:
+        raise InputError(
+            f"nothing to train: the part {part!r} of the student {model.name!r} has no "
+            "trainable weights; name a layer that has some, or one behind such a layer"
+        )
+    others = [variable.name for variable in trained if id(variable) not in kept]
+    if others:
+        raise InputError(
+            f"the student {model.name!r} cannot be trained up to the part {part!r} alone: "
+            f"{others[0]!r} is held by a layer that cannot be frozen (a quantized one, or one "
+            "with layers inside); train the part before the student is wrapped"
+        )
+
+
+def variables_behind(model: Any, path: str) -> set[int]:
     """The ids of the trainable variables that a layer's output depends on."""
     taps.find_layer(model, path, role="student")
     specs = taps.input_specs(model)

@@ -554,3 +554,30 @@ def test_soft_targets_alone_teach_the_digits() -> None:
     accuracy = np.mean(model.predict(test, verbose=0).argmax(-1) == hidden)
     assert accuracy > 0.8
     assert_differ(values(student), values(net(16, inputs=64, classes=10, seed=2)))
+
+
+def test_another_teacher_is_learned_from_after_a_fit() -> None:
+    x, _ = batch(32)
+    model = kd.Distiller(net(4, seed=2), net(8), [kd.LogitsL2()], 0.0)
+    model.compile(tf.keras.optimizers.SGD(0.0), None)
+    [first] = model.fit(x, verbose=0).history["loss"]
+    model.teacher = net(8, seed=7)
+    [second] = model.fit(x, verbose=0).history["loss"]
+    fresh = kd.Distiller(net(4, seed=2), net(8, seed=7), [kd.LogitsL2()], 0.0)
+    fresh.compile(tf.keras.optimizers.SGD(0.0), None)
+    [expected] = fresh.fit(x, verbose=0).history["loss"]
+    assert first != second
+    assert second == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("methods", [kd.LogitsL2(), "logits_l2", ["logits_l2"]])
+def test_methods_that_are_none(methods: object) -> None:
+    with pytest.raises(InputError) as error:
+        kd.Distiller(net(4), net(8), methods)
+    one_line(error, "[kd.SoftTargets()]")
+
+
+def test_a_teacher_that_is_none() -> None:
+    with pytest.raises(InputError) as error:
+        kd.Distiller(net(4), "teacher.keras")
+    one_line(error, "the teacher is a str")

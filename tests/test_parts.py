@@ -117,3 +117,17 @@ def test_up_to_a_layer_needs_the_models_input() -> None:
     one_line(error, "'dense'", "Functional")
     with training_only(model, ["dense"]):
         assert len(model.trainable_variables) == 2
+
+
+@pytest.mark.tf_keras
+def test_a_quantized_student_cannot_be_trained_in_part() -> None:
+    """tfmot's wrapper holds the kernel itself, whatever `trainable` says."""
+    import tensorflow_model_optimization as tfmot
+
+    start = tf.keras.Input((4,))
+    features = layers.Dense(4, "relu", name="features")(start)
+    model = tf.keras.Model(start, layers.Dense(3, name="logits")(features))
+    model = tfmot.quantization.keras.quantize_model(model)
+    with pytest.raises(InputError) as error, training_only(model, "features"):
+        pass
+    one_line(error, "logits", "cannot be frozen")

@@ -50,7 +50,7 @@ class Hint(Method):
 
     Made to start deep and thin students, which train badly from the top alone: a first stage on
     this term alone (`label_weight=0`) trains the student up to the guided layer, and a second
-    trains it all on labels and soft targets whose weight falls from 4 to 1. A hint also works
+    trains it all on labels and soft targets whose weight falls. A hint also works
     beside other terms. A hint low in the nets leaves the student free; one near the top ties it.
 
     Between the guided layer and the hint lies a regressor, so that the two may differ in width. It

@@ -128,7 +128,7 @@ class LogitsL2(Method):
         if not self.fitted:
             raise InputError(
                 f"{self.name} standardizes, but has not seen the teacher's logits: give "
-                "std=target_std(teacher.predict(x)), or method.fitted_to(teacher.predict(x))"
+                "std=target_std(logits), or method.fitted_to(logits)"
             )
         classes = teacher.logits.shape[-1]
         if self.std is not None and classes not in (None, len(self.std)):

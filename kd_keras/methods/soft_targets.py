@@ -44,7 +44,8 @@ class SoftTargets(Method):
     Args:
         temperature: `T > 0`; a number or a schedule.
         weight: Factor of the term in the student's loss; a number or a schedule. FitNets anneal it
-            linearly from 4 to 1 at T = 3.
+            lambda linearly from 4 to 1 at T = 3; their term has no `T^2`, so here that is a weight
+            from 4/9 to 1/9.
         name: The term's name in the logs.
 
     Raises:

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -229,7 +229,7 @@ class _Training:
     def build(self, number: int) -> Any:
         """The student of a generation before training."""
         tf.keras.utils.set_random_seed(self.seed + number)
-        with _resettable_noise():
+        with fitting.resettable_noise():
             student = self.build_student()
         if not getattr(student, "built", False):
             raise InputError(
@@ -287,20 +287,6 @@ class _Training:
             seed=self.seed + number,
             callbacks=self.callbacks,
         )
-
-
-@contextlib.contextmanager
-def _resettable_noise() -> Iterator[None]:
-    """Let layers that are built now draw from generators that `fitting.fit` can reset."""
-    generators = getattr(tf.keras.backend, "experimental", None)
-    if generators is None or generators.is_tf_random_generator_enabled():  # as always in Keras 3
-        yield
-        return
-    generators.enable_tf_random_generator()
-    try:
-        yield
-    finally:
-        generators.disable_tf_random_generator()
 
 
 def _terms(

@@ -86,8 +86,20 @@ def complete(config: ConfigDict) -> ConfigDict:
             run can use.
     """
     merged = _merge(defaults(), config, prefix="")
+    merged.distillation.stages = _complete_stages(merged.distillation.stages)
     merged.lock()
     return merged
+
+
+def _complete_stages(stages: ConfigDict) -> ConfigDict:
+    """The stages with keys that a flag can then set; 0 epochs are the student's."""
+    for name, stage in stages.items():
+        if not isinstance(stage, ConfigDict):
+            raise InputError(
+                f"config.distillation.stages.{name} is {stage!r}; it must be a section"
+            )
+    common = {"epochs": 0, "methods": {}}
+    return ConfigDict({name: {**common, **stage.to_dict()} for name, stage in stages.items()})
 
 
 def check(config: ConfigDict) -> None:

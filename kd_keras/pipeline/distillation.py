@@ -1,7 +1,9 @@
 """From a config's `distillation` section to the stages that train the student."""
 
+import dataclasses
 import functools
 import inspect
+import re
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -35,10 +37,21 @@ def stages(job: Job) -> list[Stage]:
             "config.distillation has stages and born_again: a generation is trained in one stage; "
             "leave one of them out"
         )
+    beside = [key for key in ("methods", *_GAMES) if own and common[key]]
+    if beside:
+        raise InputError(
+            f"config.distillation has stages and, beside them, {beside[0]}: give each stage its "
+            "own, or leave the stages out"
+        )
     if own:
-        return [_stage(job, name, own[name]) for name in sorted(own)]
+        return [_stage(job, name, own[name]) for name in sorted(own, key=_in_order)]
     stage = _stage(job, "", common)
     return [generations.configured(born_again, stage) if born_again else stage]
+
+
+def _in_order(name: str) -> list:
+    """A key that puts "stage10" behind "stage9"."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _stage(job: Job, name: str, settings: dict[str, Any]) -> Stage:
@@ -48,18 +61,28 @@ def _stage(job: Job, name: str, settings: dict[str, Any]) -> Stage:
             f"config.distillation.stages.{name} has no key {unknown[0]!r}; it has: "
             f"{', '.join(_STAGE_KEYS)}"
         )
-    epochs = settings.get("epochs", job.config.student.epochs)
+    epochs = settings.get("epochs") or job.config.student.epochs
     distiller, compile_arguments = _distiller(job, settings)
-    return Stage(
-        methods=methods.build(settings.get("methods", {})),
+    terms = methods.build(settings.get("methods", {}))
+    # Asking for the teacher's accuracy would have it computed to its top.
+    reads_logits = not terms or any(term.reads_logits for term in terms)
+    stage = Stage(
+        methods=terms,
         epochs=epochs,
         label_weight=settings.get("label_weight", job.config.distillation.label_weight),
         trainable=settings.get("trainable") or None,
-        optimizer=functools.partial(optimizers.make, job, _optimizer(job, name, settings), epochs),
         distiller=distiller,
-        compile={"teacher_accuracy": True, **compile_arguments},
+        compile={"teacher_accuracy": reads_logits, **compile_arguments},
         name=name,
     )
+    return with_optimizer(job, stage, _optimizer(job, name, settings))
+
+
+def with_optimizer(job: Job, stage: Stage, settings: ConfigDict) -> Stage:
+    """The stage with an optimizer whose schedule is laid over its updates."""
+    length = stage.epochs * stage.updates_per_batch
+    make = functools.partial(optimizers.make, job, settings, length)
+    return dataclasses.replace(stage, optimizer=make)
 
 
 def _optimizer(job: Job, name: str, settings: dict[str, Any]) -> ConfigDict:

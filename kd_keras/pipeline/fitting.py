@@ -1,7 +1,8 @@
 """A `fit` that goes on where it was killed and ends with the same weights all the same."""
 
+import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,11 @@ class _Checkpoints(tf.keras.callbacks.Callback):
         super().__init__()
         self.history: list[dict[str, float]] = []
         self._epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
-        self._checkpoint = tf.train.Checkpoint(model=model, epoch=self._epoch)
+        # Keras 3 does not show a model's dictionaries to a checkpoint.
+        projections = dict(getattr(model, "projections", {}))
+        self._checkpoint = tf.train.Checkpoint(
+            model=model, projections=projections, epoch=self._epoch
+        )
         self._read_from = workdir.path(stage, "checkpoint")
         self._manager = tf.train.CheckpointManager(
             self._checkpoint, str(workdir.scratch(stage, "checkpoint", "x").parent), max_to_keep=1
@@ -145,6 +150,20 @@ def forget(workdir: Workdir, stage: str) -> None:
     for folder in workdir.scratch(stage).rglob("checkpoint"):
         if folder.is_dir():
             shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def resettable_noise() -> Iterator[None]:
+    """Let layers that are built now draw from generators that `fit` can reset."""
+    generators = getattr(tf.keras.backend, "experimental", None)
+    if generators is None or generators.is_tf_random_generator_enabled():  # as always in Keras 3
+        yield
+        return
+    generators.enable_tf_random_generator()
+    try:
+        yield
+    finally:
+        generators.disable_tf_random_generator()
 
 
 def enable_determinism(seed: int, *, deterministic: bool) -> None:

@@ -84,7 +84,7 @@ class Job:
 
     def validation_batches(self) -> Any:
         """The validation batches, with labels of the form that training has."""
-        batches = self._in_order(self.dataset.validation)
+        batches = self.batches_in_order(self.dataset.validation)
         if self.mixes_labels:
             batches = batches.map(lambda x, y: (x, tf.one_hot(y, self.classes)))
         return batches
@@ -92,14 +92,15 @@ class Job:
     def logits(self, model: Any, split: Any) -> np.ndarray:
         """A model's outputs on a split, `(examples, classes)`."""
         if isinstance(model, Teacher):
-            return evaluation.predict(model, self._in_order(split))
-        return model.predict(self._in_order(split), verbose=0)
+            return evaluation.predict(model, self.batches_in_order(split))
+        return model.predict(self.batches_in_order(split), verbose=0)
 
     def images(self, split: Any) -> np.ndarray:
         """A split's images as models take them, float32."""
         return self.normalization.apply(split.images)
 
-    def _in_order(self, split: Any) -> Any:
+    def batches_in_order(self, split: Any) -> Any:
+        """A split's batches without augmentation, each example once."""
         return data.evaluation(
             split, batch_size=self.config.data.batch_size, normalization=self.normalization
         )

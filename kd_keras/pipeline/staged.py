@@ -6,6 +6,7 @@ FitNets are two stages: a hint for the lower part, then soft targets for the who
 import contextlib
 import dataclasses
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import tensorflow as tf
 
 from kd_keras import schedules
-from kd_keras.distiller import Distiller
+from kd_keras.distiller import Distiller, classes_of
 from kd_keras.errors import InputError
+from kd_keras.labels import check_values
 from kd_keras.methods.base import Method
-from kd_keras.parts import Part, training_only
+from kd_keras.parts import Part, training_only, variables_behind
 from kd_keras.pipeline import batches, fitting, provenance
 from kd_keras.pipeline.workdir import Workdir
 from kd_keras.schedules import Schedule, Scheduled
@@ -61,6 +63,11 @@ class Stage:
             raise InputError(
                 f"epochs of a stage is {self.epochs!r}; it must be a whole number from 1"
             )
+        if not re.fullmatch(r"[\w.-]*", self.name) or set(self.name) == {"."}:
+            raise InputError(
+                f"a stage is called {self.name!r}; its name is a folder's: use letters, digits, "
+                "'_', '-' and '.'"
+            )
         if not self.methods and not self.label_weight and self.distiller is Distiller:
             raise InputError(
                 f"stage {self.name!r} has nothing to learn from: give it methods, or a "
@@ -73,11 +80,27 @@ class Stage:
         Raises:
             InputError: If the models do not fit the methods.
         """
-        steps = self.epochs * steps_per_epoch
+        steps = self.epochs * steps_per_epoch * self.updates_per_batch
         methods = [method.scheduled_over(steps) for method in self.methods]
         weight = schedules.get(self.label_weight, name="label_weight")
+        arguments = {
+            name: value.over(steps)
+            for name, value in getattr(self.distiller, "keywords", {}).items()
+            if isinstance(value, Schedule)
+        }
         weight = weight.over(steps) if isinstance(weight, Schedule) else weight
-        return self.distiller(student, teacher, methods, weight)
+        return self.distiller(student, teacher, methods, weight, **arguments)
+
+    @property
+    def updates_per_batch(self) -> int:
+        """How often a batch updates the student, as a distiller's `update_ratio` says."""
+        return getattr(self.distiller, "keywords", {}).get("update_ratio", (1, 1))[1]
+
+    @property
+    def reads_layers_only(self) -> bool:
+        """Whether the student's loss is computed from inner layers alone."""
+        logits_are_read = any(method.reads_logits for method in self.methods)
+        return self.distiller is Distiller and not (logits_are_read or self.label_weight)
 
     def fitted_to(self, teacher_logits: Callable[[], Any]) -> "Stage":
         """The stage with what its methods have to know of the teacher's logits.
@@ -119,7 +142,7 @@ def fit_stages(
         y: Labels, if x is an array.
         loss: The label loss, for stages with a `label_weight`.
         metrics: Metrics of the student's output.
-        batch_size: The batch, for arrays.
+        batch_size: The batch, for arrays; an epoch leaves out what does not fill its last one.
         validation_data: As in `tf.keras.Model.fit`.
         directory: Where checkpoints and logs are kept. A training that was killed goes on there,
             between and within stages, when it is called again with the same arguments. It ends with
@@ -139,7 +162,10 @@ def fit_stages(
 
     def make(stage: Stage) -> Distiller:
         tf.keras.utils.set_random_seed(seed)
-        return stage.make_distiller(student, teacher, steps_per_epoch)
+        with fitting.resettable_noise():
+            distiller = stage.make_distiller(student, teacher, steps_per_epoch)
+        _check_labels(distiller, loss, x, y)
+        return distiller
 
     def fit(name: str, stage: Stage, distiller: Distiller) -> list[dict[str, float]]:
         distiller.compile(stage.make_optimizer(), loss, metrics, **stage.compile)
@@ -167,6 +193,7 @@ def fit_stages(
         folder = directory or stack.enter_context(tempfile.TemporaryDirectory(prefix="kd-stages-"))
         workdir = Workdir(folder)
         stack.enter_context(workdir.locked())
+        check(student, stages, make)
         provenance.adopt(workdir, made_of)
         return run(student, stages, make, fit)
 
@@ -177,20 +204,49 @@ def run(
     make: Callable[[Stage], Distiller],
     fit: Callable[[str, Stage, Distiller], list[dict[str, float]]],
 ) -> dict[str, list[dict[str, float]]]:
-    """Train a student through the stages, with the caller's way to make and fit a distiller.
-
-    Raises:
-        InputError: Before any training, if a stage does not fit the models.
-    """
-    named = by_name(stages)
-    for stage in named.values():
-        with training_only(student, stage.trainable):
-            make(stage)
+    """Train a student through the stages, with the caller's way to make and fit a distiller."""
     logs = {}
-    for name, stage in named.items():
+    for name, stage in by_name(stages).items():
         with training_only(student, stage.trainable):
             logs[name] = fit(name, stage, make(stage))
     return logs
+
+
+def check(student: Any, stages: Sequence[Stage], make: Callable[[Stage], Distiller]) -> None:
+    """Refuse stages that do not fit the models, before any of them trains.
+
+    Raises:
+        InputError: If a distiller cannot be made, or a stage trains what no term reads.
+    """
+    for name, stage in by_name(stages).items():
+        with training_only(student, stage.trainable):
+            make(stage)
+            if stage.reads_layers_only:
+                layers = {path for method in stage.methods for path in method.student_layers}
+                behind = set().union(*(variables_behind(student, path) for path in layers))
+                if not behind & {id(variable) for variable in student.trainable_variables}:
+                    raise InputError(
+                        f"stage {name!r} has nothing to train: no term depends on the part "
+                        f"{stage.trainable!r}; train up to {sorted(layers)[0]!r}"
+                    )
+
+
+def _check_labels(distiller: Distiller, loss: Any, x: Any, y: Any) -> None:
+    """Refuse a stage whose terms ask for labels that are not there, or that are out of range."""
+    weighs_labels = max(schedules.extremes(distiller.label_weight)) > 0
+    if weighs_labels and loss is None:
+        raise InputError(
+            f"label_weight is {distiller.label_weight} but there is no label loss: give loss=, or "
+            "label_weight=0 to learn without labels"
+        )
+    is_dataset = isinstance(x, tf.data.Dataset)
+    has_labels = len(tf.nest.flatten(x.element_spec)) > 1 if is_dataset else y is not None
+    if (weighs_labels or distiller.needs_labels) and not has_labels:
+        raise InputError(
+            "a stage learns from labels, but the data has none: give y, or label_weight=0 and "
+            "methods that need none"
+        )
+    check_values(y, classes_of(distiller.student))
 
 
 def by_name(stages: Sequence[Stage]) -> dict[str, Stage]:

@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from kd_keras.compression import pruning, quantization
 from kd_keras.distiller import Distiller
-from kd_keras.parts import training_only
 from kd_keras.pipeline import (
     distillation,
     fitting,
@@ -21,6 +20,7 @@ from kd_keras.pipeline import (
 )
 from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.staged import Stage
+from kd_keras.teachers import as_teacher, evaluation
 
 
 def check(job: Job) -> None:
@@ -31,9 +31,9 @@ def check(job: Job) -> None:
     """
     teacher, student = networks.build_teacher(job), build_student(job)
     any_logits = np.eye(job.classes)
-    for stage in distillation.stages(job):
-        with training_only(student, stage.trainable):
-            make_distiller(job, stage.fitted_to(lambda: any_logits), student, teacher)
+    stages = [stage.fitted_to(lambda: any_logits) for stage in distillation.stages(job)]
+    staged.check(student, stages, lambda stage: make_distiller(job, stage, student, teacher))
+    for stage in stages:
         stage.make_optimizer()
     optimizers.make(job, job.config.teacher.optimizer, epochs=1)
 
@@ -90,7 +90,8 @@ def _fitted(job: Job, stages: list[Stage]) -> list[Stage]:
 
     @functools.cache
     def teacher_logits() -> Any:
-        return job.logits(networks.load(job, "teacher"), job.dataset.train)
+        teacher = as_teacher(networks.load(job, "teacher"))
+        return evaluation.mean_logits(teacher, job.batches_in_order(job.dataset.train))
 
     return [stage.fitted_to(teacher_logits) for stage in stages]
 
@@ -177,8 +178,8 @@ def _quantize(job: Job, pruned: Any, teacher: Any) -> Any:
         _fitted(job, distillation.stages(job))[-1],
         epochs=settings.quantization_epochs,
         trainable=None,
-        optimizer=lambda: optimizers.make(job, optimizer, settings.quantization_epochs),
     )
+    stage = distillation.with_optimizer(job, stage, optimizer)
     distiller = make_distiller(job, stage, quantized, teacher)
     fit_distiller(job, "student_compressed/quantized", stage, distiller)
     return quantization.finish(quantized)

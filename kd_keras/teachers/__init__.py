@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import tensorflow as tf
+
+from kd_keras.errors import InputError
 from kd_keras.teachers.base import Teacher
 from kd_keras.teachers.ensemble import Ensemble
 from kd_keras.teachers.keras_teacher import KerasTeacher
@@ -22,4 +25,8 @@ def as_teacher(model: Any, *, from_logits: bool = True) -> Teacher:
         return model
     if isinstance(model, Mapping | list | tuple):
         return Ensemble(model, from_logits=from_logits)
+    if not isinstance(model, tf.keras.layers.Layer):
+        raise InputError(
+            f"the teacher is a {type(model).__name__}; give a Keras model of this Keras, or several"
+        )
     return KerasTeacher(model, from_logits=from_logits)

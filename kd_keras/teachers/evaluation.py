@@ -28,6 +28,14 @@ def predict(teacher: Teacher, x: Any, *, batch_size: int = 128) -> np.ndarray:
     return np.concatenate([values for values, _ in pairs] or [_no_examples()])
 
 
+def mean_logits(teacher: Teacher, x: Any, *, batch_size: int = 128) -> np.ndarray:
+    """The teacher's logits; of an ensemble, the mean of its members'. Arguments as in `predict`."""
+    batches = _batches(x, None, batch_size)
+    run = tf.function(lambda inputs: teacher.outputs(inputs).logits, autograph=False)
+    found = [run(inputs).numpy() for inputs, _ in batches]
+    return np.concatenate(found or [_no_examples()])
+
+
 def accuracy(teacher: Teacher, x: Any, y: Any = None, *, batch_size: int = 128) -> float:
     """The share of the examples whose most probable class is the label.
 

@@ -24,7 +24,13 @@ def two_stages() -> list[kd.Stage]:
     """A regression of the lower part alone, then soft targets whose weight falls."""
     falling = {"schedule": "linear", "start": 4.0, "end": 1.0}
     return [
-        kd.Stage([kd.LogitsL2()], epochs=2, trainable="features", optimizer="sgd", name="lower"),
+        kd.Stage(
+            [kd.LogitsL2(), kd.Hint()],
+            epochs=2,
+            trainable="features",
+            optimizer="adam",
+            name="lower",
+        ),
         kd.Stage([kd.SoftTargets(weight=falling)], epochs=2, label_weight=1.0, optimizer="sgd"),
     ]
 
@@ -41,7 +47,7 @@ def test_each_stage_trains_its_part_with_its_methods() -> None:
     logs = train(student, two_stages()[:1])
     assert_differ(values(student)[:2], before[:2])
     assert_same(values(student)[2:], before[2:])
-    expected = ["epoch", "label_loss", "logits_l2", "loss"]
+    expected = ["epoch", "hint", "label_loss", "logits_l2", "loss"]
     assert [sorted(log) for log in logs["lower"]] == [expected] * 2
     logs = train(student, two_stages())
     assert list(logs) == ["lower", "stage2"]
@@ -73,7 +79,7 @@ class Killed(BaseException):
     """What a test throws in the place of a killed process."""
 
 
-@pytest.mark.parametrize("epochs_before", [1, 2, 3])
+@pytest.mark.parametrize("epochs_before", [1, 3])
 def test_a_killed_training_ends_with_the_same_weights(
     epochs_before: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +123,44 @@ def test_another_distiller_a_stage() -> None:
     assert "discriminator_accuracy" in logs["stage1"][0]
 
 
+def test_several_updates_a_batch_stretch_the_schedules() -> None:
+    game = functools.partial(
+        kd.AdversarialDistiller,
+        update_ratio=(1, 2),
+        adversarial_weight=kd.schedules.Linear(1.0, 0.0),
+    )
+    stage = kd.Stage([kd.LogitsL2()], epochs=2, distiller=game)
+    distiller = stage.make_distiller(net(4), net(8), steps_per_epoch=5)
+    assert distiller.adversarial_weight.steps == 20
+
+
 class TestBadInput:
+    @pytest.mark.parametrize(
+        ("stage", "given", "words"),
+        [
+            ({"trainable": ["logits"]}, {}, ("nothing to train", "'features'")),
+            ({"label_weight": 1.0}, {"loss": None}, ("label_weight is 1.0", "loss=")),
+            ({"label_weight": 1.0}, {"y": None}, ("the data has none", "y")),
+            ({"methods": [kd.ConfidenceWeightedLabels()]}, {"y": None}, ("the data has none",)),
+            ({}, {"y": np.full(64, 7)}, ("label 7", "0 to 2")),
+        ],
+        ids=["not reached", "no loss", "no labels", "method without labels", "out of range"],
+    )
+    def test_a_later_stage_is_refused_before_the_first_trains(
+        self, stage: dict, given: dict, words: tuple, tmp_path: pathlib.Path
+    ) -> None:
+        student = net(4, seed=2)
+        before = values(student)
+        x, y = batch(64)
+        first = kd.Stage([kd.LogitsL2()], epochs=1)
+        later = kd.Stage(**{"methods": [kd.Hint()], "epochs": 1, **stage})
+        arguments = {"y": y, "loss": label_loss(), "directory": tmp_path, **given}
+        with pytest.raises(InputError) as error:
+            kd.fit_stages(student, net(8), [first, later], x, **arguments)
+        one_line(error, *words)
+        assert_same(values(student), before)
+        assert not (tmp_path / "settings.json").exists()
+
     def test_every_stage_is_looked_at_before_any_training(self) -> None:
         student = net(4, seed=2)
         before = values(student)
@@ -131,6 +174,7 @@ class TestBadInput:
         [
             ({"methods": [kd.LogitsL2()], "epochs": 0}, ("epochs", "0", "from 1")),
             ({"name": "empty"}, ("'empty'", "nothing to learn from")),
+            ({"methods": [kd.LogitsL2()], "name": "../x"}, ("'../x'", "folder")),
         ],
     )
     def test_stage(self, settings: dict, words: tuple) -> None:
