@@ -51,7 +51,9 @@ def _together(text: str) -> Markup:
 
 
 def _stage(name: str) -> str:
-    return _STAGES.get(name, name.replace("_", " ").capitalize())
+    whole, _, part = name.partition("/")
+    title = _STAGES.get(whole, whole.replace("_", " ").capitalize())
+    return f"{title}: {part.replace('_', ' ')}" if part else title
 
 
 def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -276,6 +278,7 @@ def _context(report: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str,
         "keys": [row.key for row in all_rows],
         "trade_offs": _trade_offs(all_rows),
         "training": _training(details.get("history") or {}),
+        "generations": report.get("generations") or {},
         "classes": _classes(details),
         "machine": _machine(report),
         "data": _data(report),

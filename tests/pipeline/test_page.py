@@ -552,3 +552,13 @@ assert not {{"tensorflow", "keras", "tf_keras", "matplotlib.pyplot"}} & set(sys.
 
 if __name__ == "__main__":
     page.write(made_up_report(), made_up_details(), sys.argv[1])
+
+
+def test_generations_and_parts_of_a_training_are_shown():
+    report = {**made_up_report(), "generations": {"BAN-1": 0.9501, "Ens*2": 0.9612}}
+    details = {"history": {"student/stage1": [{"epoch": 0, "loss": 1.0, "accuracy": 0.5}]}}
+    text = page.render(report, details)
+    assert "Distilled student: stage1" in text
+    for name in ("BAN-1", "95.01", "Ens*2", "96.12"):
+        assert name in text
+    assert "Generations" not in page.render(made_up_report(), details)
