@@ -32,13 +32,14 @@ from kd_keras.teachers import as_teacher, evaluation
 TEACHER, SECOND_TEACHER, STUDENT = "resnet20", "convnet-32-64-128", "convnet-16-32-64"
 TEACHER_EPOCHS, BATCH, RATE = 4, 32, 5e-3
 IMAGES_A_CLASS = 400
+REMARKS = "<!-- the rest is written by hand -->"
 
 
 def main() -> None:
     """Run what is missing and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--rows", default="", help="names, separated by commas; all by default")
+    parser.add_argument("--rows", default="", help="names, separated by ;, all by default")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--data_dir", default=None)
     parser.add_argument("--workdir", default="runs/fashion_mnist_methods")
@@ -46,13 +47,13 @@ def main() -> None:
     parser.add_argument("--write", default="", help="a Markdown file for the table")
     arguments = parser.parse_args()
     setting = Setting(arguments)
-    names = arguments.rows.split(",") if arguments.rows else list(ROWS)
+    names = arguments.rows.split(";") if arguments.rows else list(ROWS)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     results = {name: [setting.result(name, seed, ROWS[name]) for seed in seeds] for name in names}
     text = table(results, setting.teacher_accuracies(), arguments)
     print(text)
     if arguments.write:
-        pathlib.Path(arguments.write).write_text(text)
+        write(pathlib.Path(arguments.write), text, results)
 
 
 class Setting:
@@ -301,10 +302,13 @@ def table(
     """The results as Markdown: mean and standard error, and the distance from the student alone."""
     seeds = arguments.seeds.count(",") + 1
     alone_mean, alone_error = mean_and_error(results.get("student alone", [math.nan]))
+    command = f"python benchmarks/fashion_mnist_methods.py --seeds={arguments.seeds}"
     lines = [
         f"# Every method on 4,000 images of Fashion-MNIST\n\n{arguments.epochs} epochs, "
         f"{seeds} seeds, {arguments.split} accuracy in %, mean ± standard error, last epoch. ",
-        "Teachers: " + ", ".join(f"{k} {100 * v:.2f}" for k, v in teachers.items()) + ".\n",
+        "Teachers, trained on all 54,000 training images: "
+        + ", ".join(f"{name} {100 * value:.2f}" for name, value in teachers.items())
+        + f". Student: {STUDENT}.\n\n    {command} --epochs={arguments.epochs}\n",
         "| row | accuracy | against the student alone | of its standard errors |",
         "|---|---|---|---|",
     ]
@@ -314,6 +318,14 @@ def table(
         against = "" if name == "student alone" else f"{gap:+.2f} | {gap / spread:+.1f}"
         lines.append(f"| {name} | {mean:.2f} ± {error:.2f} | {against or ' | '} |")
     return "\n".join(lines) + "\n"
+
+
+def write(path: pathlib.Path, text: str, results: dict[str, list[float]]) -> None:
+    """Put the table into a file, above what is written there by hand, and the results beside."""
+    old = path.read_text() if path.exists() else ""
+    remarks = old.partition(REMARKS)[2]
+    path.write_text(f"{text}\n{REMARKS}{remarks}")
+    path.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 def mean_and_error(values: list[float]) -> tuple[float, float]:

@@ -367,6 +367,8 @@ class Distiller(tf.keras.Model):
 
     def _loss(self, terms: dict[str, Term], sample_weight: Any) -> tf.Tensor:
         """This replica's share of the mean loss over the global batch; tracks each term."""
+        if not terms:
+            raise InputError("nothing to learn from: give methods, or data with labels")
         total = tf.zeros(tf.shape(next(iter(terms.values()))[1]))
         for name, (weight, values) in terms.items():
             values = weighted(values, sample_weight)
