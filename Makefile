@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # A file's tests stay in one process; two processes suit two cores.
 PYTEST := $(BIN)/pytest --numprocesses=2 --dist=loadfile
 
-.PHONY: quickstart test test-slow check format benchmark constraints clean
+.PHONY: quickstart test test-slow check format benchmark tables constraints clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/kd-train --config=configs/quickstart.py --workdir=runs/quickstart
@@ -34,6 +34,11 @@ format: $(INSTALLED)
 
 benchmark: $(INSTALLED)
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python benchmarks/step_time.py
+
+# The tables of docs/ that are made from the code.
+tables: $(INSTALLED)
+	TF_USE_LEGACY_KERAS=1 $(BIN)/python docs/methods.py
+	TF_USE_LEGACY_KERAS=1 $(BIN)/python docs/networks.py
 
 # Resolve the versions anew, for all Pythons at once.
 constraints:

@@ -50,7 +50,7 @@ def row(name: str, costs: dict[str, Any]) -> tuple[str, ...]:
     """One method's cells."""
     distiller = build(name)
     cls = type(distiller) if name in GAMES else type(distiller.methods[0])
-    cost = costs[name]["median"] if name in costs else float("nan")
+    cost = f"{costs[name]['median']:.2f}" if name in costs else "not measured"
     return (
         f"`{name}`",
         f"`kd.{cls.__name__}`",
@@ -59,7 +59,7 @@ def row(name: str, costs: dict[str, Any]) -> tuple[str, ...]:
         "yes" if needs_labels(distiller, name) else "no",
         unequal(name),
         f"{extra_parameters(distiller):,}",
-        f"{cost:.2f}",
+        cost,
     )
 
 

@@ -241,6 +241,7 @@ def test_interrupted_run_says_that_it_can_go_on(tmp_path: pathlib.Path) -> None:
     assert list((tmp_path / "teacher" / "checkpoint").glob("ckpt-1.index"))
 
 
+@pytest.mark.slow
 def test_diverging_loss_names_term_and_step(tmp_path: pathlib.Path) -> None:
     rate = "--config.student.optimizer.learning_rate=1e30"
     line = complaint(train(tmp_path, rate))
@@ -275,6 +276,7 @@ def test_damaged_artefacts_are_named(finished: pathlib.Path, tmp_path: pathlib.P
     assert str(model) in complaint(train(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_unwritable_and_full_work_directories(tmp_path: pathlib.Path) -> None:
     assert "/proc" in complaint(train(pathlib.Path("/proc/kd-keras")))
     limited = subprocess.run(
