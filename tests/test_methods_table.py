@@ -38,4 +38,5 @@ def test_row(name: str) -> None:
 def test_costs_are_those_that_were_measured() -> None:
     costs = json.loads((DOCS / "methods_cost.json").read_text())
     for name, row in ROWS.items():
-        assert row[-1] == f"{costs[name]['median']:.2f}"
+        measured = f"{costs[name]['median']:.2f}" if name in costs else "not measured"
+        assert row[-1] == measured
