@@ -369,13 +369,14 @@ class Distiller(tf.keras.Model):
         """This replica's share of the mean loss over the global batch; tracks each term."""
         if not terms:
             raise InputError("nothing to learn from: give methods, or data with labels")
-        total = tf.zeros(tf.shape(next(iter(terms.values()))[1]))
+        shares = []
         for name, (weight, values) in terms.items():
             values = weighted(values, sample_weight)
             self._trackers.value[name].update_state(values)
             # A constant 0 is left out, so that what only it depends on is not even computed.
             if tf.is_tensor(weight) or weight != 0:
-                total += weight * values
+                shares.append(weight * values)
+        total = tf.add_n(shares) if shares else tf.zeros_like(values)
         regularization = self._regularization()
         self._trackers.value["loss"].update_state(total + regularization)
         return tf.reduce_sum(total) / global_batch_size(total) + regularization / replicas()
