@@ -139,10 +139,21 @@ FitNets and FSP train in two stages, in a config:
 
 ```python
 config.distillation.stages = {
-    "stage1": {"methods": {"hint": {"teacher_layer": "stage2", "student_layer": "stage2"}},
-               "trainable": "stage2", "label_weight": 0.0, "epochs": 10},
-    "stage2": {"methods": {"soft_targets": {"temperature": 3.0, "weight": {
-                   "schedule": "linear", "start": 4 / 9, "end": 1 / 9}}}, "label_weight": 1.0},
+    "stage1": {
+        "methods": {"hint": {"teacher_layer": "stage2", "student_layer": "stage2"}},
+        "trainable": "stage2",
+        "label_weight": 0.0,
+        "epochs": 10,
+    },
+    "stage2": {
+        "methods": {
+            "soft_targets": {
+                "temperature": 3.0,
+                "weight": {"schedule": "linear", "start": 4 / 9, "end": 1 / 9},
+            }
+        },
+        "label_weight": 1.0,
+    },
 }
 ```
 

@@ -19,6 +19,7 @@ from kd_keras.updates import (
     apply_update,
     build_optimizer,
     global_batch_size,
+    make_step_counter,
     replicas,
     scale_loss,
     weighted,
@@ -185,6 +186,8 @@ class Distiller(tf.keras.Model):
         if loss is None and not self._learns_without_labels():
             raise InputError("nothing to learn from: give methods, or compile with a label loss")
         super().compile(optimizer=optimizer, metrics=metrics, **kwargs)
+        with self.distribute_strategy.scope():
+            make_step_counter(self.optimizer)
         self._label_loss = LabelLoss(loss, from_logits=self.from_logits) if loss else None
         arguments = {"optimizer": optimizer, "loss": loss, "metrics": metrics}
         arguments |= {"teacher_accuracy": teacher_accuracy, **kwargs}

@@ -19,6 +19,7 @@ from kd_keras.updates import (
     apply_update,
     build_optimizer,
     global_batch_size,
+    make_step_counter,
     replicas,
     scale_loss,
     weighted,
@@ -138,6 +139,8 @@ class GameDistiller(Distiller):
             )
         super().compile(optimizer, loss, metrics, **kwargs)
         self.discriminator_optimizer = tf.keras.optimizers.get(discriminator_optimizer)
+        with self.distribute_strategy.scope():
+            make_step_counter(self.discriminator_optimizer)
         self._compile_arguments.value["discriminator_optimizer"] = self.discriminator_optimizer
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:

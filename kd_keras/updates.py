@@ -74,6 +74,14 @@ def apply_update(optimizer: Any, tape: tf.GradientTape, loss: tf.Tensor, variabl
     optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
 
+def make_step_counter(optimizer: Any) -> None:
+    """Make the step counter of a legacy tf_keras optimizer, which replicas could not make.
+
+    Legacy optimizers make it when it is first read; any other optimizer has it.
+    """
+    tf.convert_to_tensor(optimizer.iterations)
+
+
 def build_optimizer(optimizer: Any, variables: list) -> None:
     """Make an optimizer's variables now, so that saved ones can be loaded into them."""
     if hasattr(optimizer, "build"):  # all but tf_keras' legacy optimizers

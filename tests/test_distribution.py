@@ -179,6 +179,18 @@ class TestTwoReplicas:
         assert_equal_training(make, dataset())
 
     @pytest.mark.tf_keras
+    def test_legacy_optimizers(self) -> None:
+        """They make their step counter late, which no replica can do."""
+        adam = keras.optimizers.legacy.Adam
+
+        def make() -> Any:
+            model = adversarial()
+            model.compile(adam(), crossentropy(), discriminator_optimizer=adam())
+            return model
+
+        assert_equal_training(make, dataset())
+
+    @pytest.mark.tf_keras
     def test_compiled_outside_the_scope(self) -> None:
         """tf_keras enters the scope by itself in `compile`; so do we."""
         data = dataset()

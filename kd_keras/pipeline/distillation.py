@@ -6,6 +6,7 @@ import inspect
 import re
 from typing import Any
 
+import tensorflow as tf
 from ml_collections import ConfigDict
 
 from kd_keras import methods
@@ -118,7 +119,8 @@ def _distiller(job: Job, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]
             f"{', '.join([*allowed, 'discriminator_learning_rate'])}"
         )
     make = functools.partial(_GAMES[key], seed=job.config.seed, **arguments)
-    optimizer = {"class_name": "Adam", "config": {"learning_rate": rate}}
+    # A recipe, for each `compile` needs an optimizer of its own.
+    optimizer = tf.keras.optimizers.serialize(tf.keras.optimizers.Adam(rate))
     return make, {"discriminator_optimizer": optimizer}
 
 

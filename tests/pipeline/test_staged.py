@@ -4,16 +4,19 @@ import dataclasses
 import functools
 import json
 import pathlib
+import types
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from ml_collections import ConfigDict
 from nets import assert_differ, assert_same, batch, net, one_line, values
 
 import kd_keras as kd
 from kd_keras.errors import InputError
-from kd_keras.pipeline import batches, fitting
+from kd_keras.pipeline import batches, distillation, fitting
+from kd_keras.pipeline import config as configuration
 
 
 def label_loss() -> Any:
@@ -232,3 +235,13 @@ def test_methods_are_told_of_the_teachers_logits_only_if_they_ask() -> None:
     assert plain.fitted_to(lambda: pytest.fail("nobody asked")) is plain
     [method] = asking.fitted_to(lambda: logits).methods
     np.testing.assert_allclose(method.std, [2.0, 1.0])
+
+
+def test_a_game_in_a_config_trains_its_discriminator_with_keras_own_adam() -> None:
+    """From a plain dictionary tf_keras would make a legacy optimizer."""
+    game = {"adversarial": {"discriminator_learning_rate": 0.25}}
+    config = configuration.complete(ConfigDict({"distillation": game}))
+    [stage] = distillation.stages(types.SimpleNamespace(config=config))
+    optimizer = tf.keras.optimizers.get(stage.compile["discriminator_optimizer"])
+    assert isinstance(optimizer, tf.keras.optimizers.Adam)
+    assert float(optimizer.learning_rate) == 0.25
