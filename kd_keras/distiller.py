@@ -2,12 +2,15 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from kd_keras import schedules, taps
+from kd_keras.data.views import Views
 from kd_keras.errors import InputError
 from kd_keras.labels import LabelLoss, check_values
 from kd_keras.methods.base import Context, Method, at_least_zero
@@ -15,6 +18,7 @@ from kd_keras.schedules import Scheduled
 from kd_keras.serialization import deserialize, serializable, serialize
 from kd_keras.taps import Outputs
 from kd_keras.teachers import Teacher, as_teacher
+from kd_keras.teachers.base import refusal_in
 from kd_keras.updates import (
     apply_update,
     build_optimizer,
@@ -148,6 +152,7 @@ class Distiller(tf.keras.Model):
         self._teacher = _Untracked(teacher)
         if teacher is not None:
             self._teaching = _Untracked(as_teacher(teacher, from_logits=self.teacher_from_logits))
+            self.supports_jit = self._teaching.value.supports_jit
             self.train_function = None  # the traced step has the last teacher in it
             self._check_models()
 
@@ -160,6 +165,11 @@ class Distiller(tf.keras.Model):
     def methods(self) -> tuple[Method, ...]:
         """The terms of the loss beside the label loss."""
         return self._methods.value
+
+    @property
+    def teacher_layers(self) -> tuple[str, ...]:
+        """The teacher's layers that are read, beside its logits."""
+        return tuple(self._teacher_layers())
 
     def compile(
         self,
@@ -216,22 +226,38 @@ class Distiller(tf.keras.Model):
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Train the student; the arguments are those of `tf.keras.Model.fit`.
 
+        x may also be `kd_keras.data.Views`, with its labels. With a teacher whose outputs are
+        recorded, arrays are taken as the views that were recorded. Either way an epoch leaves out
+        what does not fill its last batch.
+
         Raises:
-            InputError: If there is no teacher or nothing to train, or labels are out of range.
+            InputError: If there is no teacher or nothing to train, labels are out of range, or the
+                data is not what the teacher was recorded on.
         """
         if self.teacher is None:
             raise InputError("the distiller has no teacher: set distiller.teacher = model")
         self._check_trainable()
         sparse = self._label_loss is not None and self._label_loss.sparse
         if sparse or self.needs_labels:
-            check_values(y, classes=classes_of(self.student))
+            labels = x.y if isinstance(x, Views) else y
+            check_values(labels, classes=classes_of(self.student))
+        signature = inspect.signature(tf.keras.Model.fit)
+        arguments = dict(signature.bind(self, x, y, *args, **kwargs).arguments)
+        del arguments["self"]
+        arguments["callbacks"] = self._callbacks(arguments.get("callbacks"))
+        if self.jit_compile and not self._teaching.value.supports_jit:
+            raise InputError(
+                "jit_compile=True cannot compile a step whose teacher runs outside of TensorFlow: "
+                "compile with jit_compile=False"
+            )
         self._refusal = _Untracked(None)
         try:
-            return super().fit(x, y, *args, **kwargs)
-        except Exception:
-            if self._refusal.value is None:
+            return super().fit(**_streamed(self._teaching.value, arguments))
+        except Exception as error:
+            refusal = self._refusal.value or refusal_in(error)
+            if refusal is None:
                 raise
-            raise self._refusal.value from None
+            raise refusal from None
 
     @refusing
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -250,6 +276,8 @@ class Distiller(tf.keras.Model):
     def test_step(self, data: Any) -> dict[str, Any]:
         """Evaluate the student on one batch; the teacher is not run."""
         x, y, sample_weight = tf.keras.utils.unpack_x_y_sample_weight(data)
+        if self.teacher is not None:
+            x = self._teaching.value.student_inputs(x)
         prediction = self.student(x, training=False)
         values = tf.zeros(tf.shape(prediction)[:1])
         if self._label_loss is not None and y is not None:
@@ -297,6 +325,10 @@ class Distiller(tf.keras.Model):
     def _learns_without_labels(self) -> bool:
         return bool(self.methods)
 
+    def _callbacks(self, given: Any) -> Any:
+        """The callbacks of `fit`: those that a user gave, and this distiller's own."""
+        return given
+
     def _logged_names(self) -> list[str]:
         names = [method.name for method in self.methods]
         return ["label_loss", *names] if self._label_loss is not None else names
@@ -329,6 +361,7 @@ class Distiller(tf.keras.Model):
 
     def _student_outputs(self, x: Any) -> tuple[Outputs, tf.Tensor]:
         """The student's outputs on a batch in training, and its output as the model gave it."""
+        x = self._teaching.value.student_inputs(x)
         output, layers = taps.forward(self.student, x, self._student_layers(), training=True)
         logits = taps.as_logits(output, from_logits=self.from_logits, role="student")
         self.built = True
@@ -409,9 +442,10 @@ class Distiller(tf.keras.Model):
             taps.find_layer(self.student, path, "student")
         teacher_specs = teacher.specs(self._teacher_layers())
         inputs = teacher.input_specs(), taps.input_specs(self.student)
-        if teacher_specs is None or None in inputs:
+        if teacher_specs is None or inputs[1] is None:
             return
-        taps.require_equal_inputs(*inputs)
+        if inputs[0] is not None:
+            taps.require_equal_inputs(*inputs)
         student_specs = taps.trace(
             self.student, self._student_layers(), from_logits=self.from_logits, role="student"
         )
@@ -440,6 +474,34 @@ class Distiller(tf.keras.Model):
         """Refuse outputs, given by their specs, that do not fit."""
         for method in self.methods:
             method.check(teacher, self._projected(method, student))
+
+
+def _streamed(teacher: Teacher, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `fit` with `Views`, or what was recorded, as a stream of batches."""
+    x, y = arguments["x"], arguments["y"]
+    is_array = isinstance(x, np.ndarray | list) or tf.is_tensor(x)
+    if isinstance(x, Views):
+        views = x
+        if y is not None:
+            raise InputError("y is given beside Views: put the labels into them, Views(x, y)")
+    elif teacher.is_recorded and is_array:
+        views = Views(x, y)
+    else:
+        return arguments
+    if arguments.get("validation_split") or arguments.get("sample_weight") is not None:
+        raise InputError(
+            "validation_split and sample_weight cannot be used with Views or a recorded teacher: "
+            "give validation_data, and arrays with sample_weight to a teacher that runs"
+        )
+    batch_size = arguments.pop("batch_size", None) or 32
+    batches = teacher.batches(
+        views,
+        batch_size=batch_size,
+        epochs=arguments.get("epochs", 1),
+        first_epoch=arguments.get("initial_epoch", 0),
+    )
+    stream = {"x": batches, "y": None, "shuffle": False}
+    return {**arguments, **stream, "steps_per_epoch": views.steps(batch_size)}
 
 
 def _specs(outputs: Outputs) -> Outputs:

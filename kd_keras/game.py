@@ -1,7 +1,6 @@
 """What the adversarial distillers share: a second player, D, and both players' updates."""
 
 import dataclasses
-import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -147,11 +146,7 @@ class GameDistiller(Distiller):
         """See `Distiller.fit`; a `DiscriminatorWatch` is added to the callbacks."""
         if self._plays and self.teacher is not None and self.discriminator is None:
             raise InputError(self._unknown_shape())
-        signature = inspect.signature(tf.keras.Model.fit)
-        arguments = dict(signature.bind(self, x, y, *args, **kwargs).arguments)
-        if self._plays and not self.form.is_critic:
-            arguments["callbacks"] = _watched(arguments.get("callbacks"))
-        return super().fit(**{key: arguments[key] for key in arguments if key != "self"})
+        return super().fit(x, y, *args, **kwargs)
 
     @refusing
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -230,6 +225,9 @@ class GameDistiller(Distiller):
 
     def _learns_without_labels(self) -> bool:
         return self._plays or super()._learns_without_labels()
+
+    def _callbacks(self, given: Any) -> Any:
+        return _watched(given) if self._plays and not self.form.is_critic else given
 
     def _logged_names(self) -> list[str]:
         return [*super()._logged_names(), *(_LOGGED if self._plays else ())]

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from kd_keras.errors import InputError
@@ -153,7 +154,22 @@ def as_logits(output: tf.Tensor, from_logits: bool, role: str) -> tf.Tensor:
         )
     if output.dtype in (tf.float16, tf.bfloat16):
         output = tf.cast(output, tf.float32)
-    return output if from_logits else tf.math.log(tf.maximum(output, _SMALLEST_PROBABILITY))
+    return output if from_logits else log_clipped(output)
+
+
+def log_clipped(probabilities: tf.Tensor) -> tf.Tensor:
+    """`log(max(p, 1e-7))`: logits whose softmax is p."""
+    return tf.math.log(tf.maximum(probabilities, _SMALLEST_PROBABILITY))
+
+
+def are_probabilities(values: np.ndarray) -> bool:
+    """Whether every row is at least 0 and sums to 1, as far as rounding allows.
+
+    Args:
+        values: `(batch, classes)`, an array.
+    """
+    sums = np.sum(values, axis=-1, dtype=np.float32)
+    return bool((values >= 0).all() and (np.abs(sums - 1) < _EAGER_TOLERANCE).all())
 
 
 def ends_in_softmax(output: tf.Tensor) -> bool:
@@ -163,9 +179,7 @@ def ends_in_softmax(output: tf.Tensor) -> bool:
     values, which are probabilities if they are at least 0 and every row's sum is 1.
     """
     if isinstance(output, tf.__internal__.EagerTensor):
-        values = tf.cast(output, tf.float32)
-        sums_to_one = tf.abs(tf.reduce_sum(values, axis=-1) - 1) < _EAGER_TOLERANCE
-        return bool(tf.reduce_all(values >= 0) & tf.reduce_all(sums_to_one))
+        return are_probabilities(output.numpy())
     op = output.op
     while op.type in _PASSED_THROUGH:
         op = op.inputs[0].op

@@ -21,6 +21,10 @@ flags.DEFINE_string(
     "workdir", None, "Folder of all that the run makes; a killed run goes on in it."
 )
 flags.DEFINE_bool("overwrite", False, "Write anew a work directory made with another config.")
+flags.DEFINE_integer(
+    "num_shards", 0, "Only fill the teacher's cache, in so many parts; see --shard_index."
+)
+flags.DEFINE_integer("shard_index", 0, "Which part of the teacher's cache to fill, from 0.")
 flags.mark_flag_as_required("workdir")
 
 _CONFIG_HELP = "A config file, such as configs/quickstart.py; FILE:smoke for its smallest size."
@@ -38,6 +42,10 @@ def main(argv: list[str]) -> None:
     from kd_keras import pipeline
     from kd_keras.pipeline import page
 
+    if FLAGS.num_shards:
+        part = {"shard_index": FLAGS.shard_index, "num_shards": FLAGS.num_shards}
+        pipeline.fill_cache(FLAGS.config, FLAGS.workdir, overwrite=FLAGS.overwrite, **part)
+        return
     command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
     report = pipeline.run(FLAGS.config, FLAGS.workdir, overwrite=FLAGS.overwrite, command=command)
     if report is not None:
@@ -69,7 +77,8 @@ def run() -> None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     """Parse the flags; `--config.key=value` works for every key, also one the file is silent on."""
-    for name in ("workdir", "overwrite"):  # --help shows the flags of the running script
+    # --help shows the flags of the running script.
+    for name in ("workdir", "overwrite", "num_shards", "shard_index"):
         FLAGS.register_key_flag_for_module(argv[0], FLAGS[name])
     given = [arg for arg in argv if arg.startswith(("--config=", "-config="))]
     if not given:

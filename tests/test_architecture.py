@@ -23,8 +23,8 @@ DISTILLERS = (
 ALLOWED = {
     "foundation": set(),
     "methods": {"foundation"},
-    "teachers": {"foundation"},
-    "distillers": {"foundation", "methods", "teachers", "callbacks"},
+    "teachers": {"foundation", "data", "models", "tflite_export"},
+    "distillers": {"foundation", "methods", "teachers", "callbacks", "data"},
     "callbacks": {"foundation"},
     "models": {"foundation"},
     "data": {"foundation"},

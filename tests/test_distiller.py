@@ -579,5 +579,5 @@ def test_methods_that_are_none(methods: object) -> None:
 
 def test_a_teacher_that_is_none() -> None:
     with pytest.raises(InputError) as error:
-        kd.Distiller(net(4), "teacher.keras")
-    one_line(error, "the teacher is a str")
+        kd.Distiller(net(4), 3)
+    one_line(error, "the teacher is a int", "a Keras model")

@@ -1,6 +1,6 @@
 """Image-classification data: loaded, saved, normalized, augmented and streamed.
 
-`load` makes a `Dataset`; `save` and `open_saved` keep it in a folder, memory-mapped; `training` and
+`load` makes a `Dataset`; `save` and `open_saved` keep it in a folder, memory-mapped; `Views` and
 `evaluation` stream it as ``tf.data``. Importing the package imports neither TensorFlow nor a source
 of data; each is imported when it is first used.
 """
@@ -18,12 +18,12 @@ from kd_keras.errors import InputError
 _HOMES = {
     "Augmentation": "augmentation",
     "Normalization": "normalization",
+    "Views": "views",
     "evaluation": "stream",
     "example_seeds": "stream",
     "open_saved": "storage",
     "save": "storage",
     "steps_per_epoch": "stream",
-    "training": "stream",
 }
 __all__ = ["Dataset", "Split", "checksum", "load", *_HOMES]
 

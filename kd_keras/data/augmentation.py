@@ -72,6 +72,12 @@ class Augmentation:
         self.classes = classes
 
     @property
+    def config(self) -> dict[str, dict[str, Any]]:
+        """Each augmentation's hyperparameters, defaults included, in the order of application."""
+        names = {kind: name for name, kind in STEPS.items()}
+        return {names[type(step)]: dataclasses.asdict(step) for step in self.steps}  # type: ignore[call-overload]
+
+    @property
     def mixes_labels(self) -> bool:
         """Whether labels become float32 (batch, classes), so that the loss must take these."""
         return any(isinstance(step, _MIXING) for step in self.steps)

@@ -121,3 +121,11 @@ def checksum(dataset: Dataset) -> str:
         for start in range(0, len(split), _HASHED_ROWS):
             digest.update(split.images[start : start + _HASHED_ROWS].tobytes())
     return digest.hexdigest()
+
+
+def array_checksum(array: np.ndarray) -> str:
+    """SHA-256 over an array's type, shape and values, in hexadecimal; read a block at a time."""
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    for start in range(0, len(array), _HASHED_ROWS):
+        digest.update(array[start : start + _HASHED_ROWS].tobytes())
+    return digest.hexdigest()

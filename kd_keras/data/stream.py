@@ -1,12 +1,11 @@
-"""Batches as ``tf.data``: one stream over all epochs that a resumed run re-enters exactly.
+"""What ``tf.data`` streams are made of: orders and seeds as pure functions, batches in order.
 
-The order of epoch e, and every random view in it, are pure functions of (seed, e, example). Memory
-holds a few batches and one epoch's order (8 bytes an example), never the images.
+Memory holds a few batches and one epoch's order (8 bytes an example), never the images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
 import numpy as np
 import tensorflow as tf
@@ -21,11 +20,11 @@ _BATCHES_AHEAD = 2
 Augment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
-def steps_per_epoch(split: Split, batch_size: int, *, drop_remainder: bool = True) -> int:
-    """How many batches `training` gives for an epoch.
+def steps_per_epoch(split: Sized, batch_size: int, *, drop_remainder: bool = True) -> int:
+    """How many batches an epoch has.
 
     Args:
-        split: the data.
+        split: the data: anything with a length.
         batch_size: the global batch.
         drop_remainder: whether examples beyond the last full batch are left out of the epoch.
 
@@ -41,60 +40,6 @@ def steps_per_epoch(split: Split, batch_size: int, *, drop_remainder: bool = Tru
             f"{len(split)}"
         )
     return len(split) // batch_size if drop_remainder else -(-len(split) // batch_size)
-
-
-def training(
-    split: Split,
-    *,
-    batch_size: int,
-    epochs: int,
-    first_epoch: int = 0,
-    seed: int,
-    normalization: Normalization,
-    augmentation: Augment | None = None,
-    drop_remainder: bool = True,
-) -> tf.data.Dataset:
-    """Shuffled, augmented and normalized batches of the epochs first_epoch .. epochs-1, one stream.
-
-    With ``first_epoch=e`` it gives, bit for bit, what the stream from 0 gives after e epochs. Under
-    ``tf.distribute`` a batch is the global batch: replicas and workers get disjoint parts of it.
-
-    Args:
-        split: the examples; memory-mapped arrays stay on disk.
-        batch_size: the global batch.
-        epochs: the number after the last epoch.
-        first_epoch: the epoch to begin with.
-        seed: of orders and views.
-        normalization: applied last.
-        augmentation: makes the views; see `kd_keras.data.augmentation.Augmentation`.
-        drop_remainder: leave out what does not fill the last batch of an epoch; with the next
-            epoch's order, other examples are left out.
-
-    Returns:
-        Pairs of float32 images (batch, height, width, channels) and labels: int64 (batch,), or
-        what the augmentation makes of them.
-
-    Raises:
-        InputError: if the batch is larger than the data, or first_epoch is not in 0..epochs.
-    """
-    steps = steps_per_epoch(split, batch_size, drop_remainder=drop_remainder)
-    if not 0 <= first_epoch <= epochs:
-        raise InputError(f"first_epoch {first_epoch} is out of range; give 0 to {epochs} (epochs)")
-
-    def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.data.Dataset.from_tensor_slices(epoch_order(len(split), seed, epoch))
-        rows = order.batch(batch_size, drop_remainder=drop_remainder)
-        return rows.map(lambda batch: (batch, epoch))
-
-    def load(rows: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = _gather(split, rows)
-        if augmentation is not None:
-            images, labels = augmentation(images, labels, example_seeds(seed, epoch, rows))
-        return normalization.apply(images), labels
-
-    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(batches_of)
-    batches = batches.apply(tf.data.experimental.assert_cardinality(steps * (epochs - first_epoch)))
-    return finish(batches.map(load, num_parallel_calls=tf.data.AUTOTUNE))
 
 
 def evaluation(split: Split, *, batch_size: int, normalization: Normalization) -> tf.data.Dataset:
@@ -115,8 +60,7 @@ def evaluation(split: Split, *, batch_size: int, normalization: Normalization) -
         raise InputError(f"batch_size {batch_size} is out of range; give at least 1")
 
     def load(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = _gather(split, rows)
-        return normalization.apply(images), labels
+        return normalization.apply(gather(split.images, rows)), gather(split.labels, rows)
 
     rows = tf.data.Dataset.range(len(split)).batch(batch_size)
     return finish(rows.map(load, num_parallel_calls=tf.data.AUTOTUNE))
@@ -151,14 +95,13 @@ def _fold(seed: int, purpose: int, number: int | tf.Tensor) -> tf.Tensor:
     return tf.random.fold_in(start, tf.cast(number, tf.int64), alg="philox")
 
 
-def _gather(split: Split, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    def read(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return split.images[chosen], split.labels[chosen]
-
-    # Tout of a NumPy function carries no shapes, and models and Keras need them.
-    images, labels = tf.numpy_function(read, [rows], (tf.uint8, tf.int64), stateful=False)
-    images = tf.ensure_shape(images, (rows.shape[0], *split.images.shape[1:]))
-    return images, tf.ensure_shape(labels, rows.shape)
+def gather(array: np.ndarray, rows: tf.Tensor) -> tf.Tensor:
+    """The rows of an array, which may be a memory map, inside ``tf.data``."""
+    taken = tf.numpy_function(
+        lambda chosen: array[chosen], [rows], tf.as_dtype(array.dtype), stateful=False
+    )
+    # The output of a NumPy function carries no shape, and models and Keras need it.
+    return tf.ensure_shape(taken, (rows.shape[0], *array.shape[1:]))
 
 
 def finish(batches: tf.data.Dataset) -> tf.data.Dataset:

@@ -1,9 +1,12 @@
 """Whole models from files, without running code that a file brings along."""
 
+import builtins
+import importlib
 import json
 import os
 import re
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h5py
@@ -12,14 +15,18 @@ import tensorflow as tf
 from kd_keras.errors import InputError
 
 
-def load_model(path: str | os.PathLike[str]) -> tf.keras.Model:
+def load_model(path: str | os.PathLike[str], *, any_keras: bool = False) -> tf.keras.Model:
     """Loads a model, without its optimizer.
 
-    Files with code in them (``Lambda`` layers around a Python lambda) are refused.
+    Files with code in them (``Lambda`` layers around a Python lambda) are refused, and so are those
+    written by tf_keras that name functions or classes from outside of Keras which are not
+    registered: tf_keras would import and call them, whatever they do. Keras 3 has such a check.
 
     Args:
         path: a ``.keras`` or ``.h5`` file, or (under tf_keras) the folder of a SavedModel that
             Keras wrote.
+        any_keras: whether a file is loaded by the Keras that wrote it, tf_keras or Keras 3, which
+            need not be the one in use. Custom layers must be registered with that Keras.
 
     Returns:
         The model, not compiled.
@@ -32,11 +39,10 @@ def load_model(path: str | os.PathLike[str]) -> tf.keras.Model:
         raise InputError(f"model file {path!r} does not exist")
     if os.path.isdir(path):
         return _load_saved_model(path)
-    if path.endswith(".keras"):
-        return _load(path)
-    if path.endswith((".h5", ".hdf5")):
-        _read(path, _refuse_code_in_h5)
-        return _load(path)
+    if path.endswith((".keras", ".h5", ".hdf5")):
+        keras = _read(path, _keras_that_wrote) if any_keras else tf.keras
+        _read(path, lambda _: _refuse_code(path, keras))
+        return _load(path, keras)
     raise InputError(
         f"model file {path!r} is of no known kind; give .keras, .h5 or the folder of a SavedModel"
     )
@@ -45,7 +51,7 @@ def load_model(path: str | os.PathLike[str]) -> tf.keras.Model:
 def _load_saved_model(path: str) -> tf.keras.Model:
     if not os.path.exists(os.path.join(path, "saved_model.pb")):
         raise InputError(f"model folder {path!r} is no SavedModel: it has no saved_model.pb")
-    if not tf.keras.Model.__module__.startswith("tf_keras"):
+    if not _is_tf_keras(tf.keras):
         raise InputError(
             f"model folder {path!r} is a SavedModel, which Keras 3 does not load as a model; save "
             "it as .keras, or set TF_USE_LEGACY_KERAS=1 before TensorFlow is imported"
@@ -58,12 +64,12 @@ def _load_saved_model(path: str) -> tf.keras.Model:
     # Keras escapes no letter in its JSON, so an escaped one hides a word from this search.
     if re.search(rb"__lambda__|\"function_type\":\s*\"lambda\"|\\u00[2-7]", content):
         raise _holds_code(path)
-    return _load(path)
+    return _load(path, tf.keras)
 
 
-def _load(path: str) -> tf.keras.Model:
+def _load(path: str, keras: Any) -> tf.keras.Model:
     def load() -> tf.keras.Model:
-        return tf.keras.models.load_model(path, compile=False, safe_mode=True)
+        return keras.models.load_model(path, compile=False, safe_mode=True)
 
     return _read(path, lambda _: load())
 
@@ -80,23 +86,76 @@ def _read(path: str, read: Callable[[str], Any]) -> Any:
         ) from error
 
 
-def _refuse_code_in_h5(path: str) -> None:
-    with h5py.File(path, "r") as file:
-        config = file.attrs.get("model_config")
-    if config is None:
-        raise InputError(
-            f"model file {path!r} holds weights only; build the model and use load_weights"
-        )
-    if _has_code(json.loads(config)):
-        raise _holds_code(path)
+def _keras_that_wrote(path: str) -> Any:
+    """The Keras to load a file with.
+
+    The one place that may import a Keras by name: `tf.keras` is only ever the one in use.
+    """
+    if path.endswith(".keras"):
+        version = json.loads(_archived(path, "metadata.json"))["keras_version"]
+    else:
+        with h5py.File(path, "r") as file:
+            version = file.attrs.get("keras_version", "2")
+    version = version.decode() if isinstance(version, bytes) else version
+    by_tf_keras = int(version.split(".")[0]) < 3
+    if by_tf_keras == _is_tf_keras(tf.keras):
+        return tf.keras
+    return importlib.import_module("tf_keras" if by_tf_keras else "keras")
 
 
-def _has_code(config: Any) -> bool:
+def _is_tf_keras(keras: Any) -> bool:
+    return keras.Model.__module__.startswith("tf_keras")
+
+
+def _archived(path: str, name: str) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(name)
+
+
+def _refuse_code(path: str, keras: Any) -> None:
+    if path.endswith(".keras"):
+        config = _archived(path, "config.json")
+    else:
+        with h5py.File(path, "r") as file:
+            config = file.attrs.get("model_config")
+        if config is None:
+            raise InputError(
+                f"model file {path!r} holds weights only; build the model and use load_weights"
+            )
+    for found in _objects(json.loads(config)):
+        if found.get("class_name") == "__lambda__" or found.get("function_type") == "lambda":
+            raise _holds_code(path)
+        if _is_tf_keras(keras) and _is_foreign(found, keras):
+            name = found["config" if found["class_name"] == "function" else "class_name"]
+            raise InputError(
+                f"model file {path!r} names {name!r} of the module {found['module']!r}, which is "
+                "not imported: register it with tf_keras before loading, or rebuild the model "
+                "without it"
+            )
+
+
+def _objects(config: Any) -> Iterator[dict]:
+    """All the dictionaries in a model's configuration."""
     if isinstance(config, dict):
-        if config.get("class_name") == "__lambda__" or config.get("function_type") == "lambda":
-            return True
-        return any(_has_code(value) for value in config.values())
-    return isinstance(config, list) and any(_has_code(value) for value in config)
+        yield config
+    if isinstance(config, dict | list):
+        for value in config.values() if isinstance(config, dict) else config:
+            yield from _objects(value)
+
+
+def _is_foreign(config: dict, keras: Any) -> bool:
+    """Whether tf_keras would import what this names, and it is neither registered nor its own."""
+    module, name = config.get("module"), config.get("class_name")
+    if module is None or name is None:
+        return False
+    if name == "function":  # by name, of Keras' own activations, losses and metrics only
+        name = config.get("config")
+        is_own = module == "builtins" and not hasattr(builtins, str(name))
+        key = name
+    else:  # Keras' classes, not the functions beside them, which a file could have called
+        is_own = module.split(".")[0] in ("keras", "tf_keras") and str(name)[:1].isupper()
+        key = config.get("registered_name")
+    return not is_own and keras.utils.get_registered_object(key) is None
 
 
 def _holds_code(path: str) -> InputError:

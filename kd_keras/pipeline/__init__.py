@@ -1,9 +1,13 @@
 """The main job: from labelled images to a benchmarked int8 TFLite student."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from kd_keras.errors import InputError
 
 
 def run(
@@ -26,9 +30,54 @@ def run(
         tflite_export.ExportError: If the student cannot be exported, or the exported file does not
             say what the student says.
     """
+    from kd_keras.pipeline import stages
+
+    with _job(config, workdir, overwrite=overwrite, command=command) as job:
+        return stages.run_all(job)
+
+
+def fill_cache(
+    config: ConfigDict,
+    workdir: str | os.PathLike,
+    *,
+    shard_index: int,
+    num_shards: int,
+    overwrite: bool = False,
+) -> None:
+    """Compute one part of the cache of a run's teacher, for several processes or machines.
+
+    Each has a work directory of its own, and they share the folder `config.teacher.cache.path`;
+    `run` then finds the cache filled.
+
+    Args:
+        config: See `run`.
+        workdir: See `run`.
+        shard_index: Which part, from 0.
+        num_shards: How many parts there are.
+        overwrite: See `run`.
+
+    Raises:
+        InputError: See `run`; and if the config asks for no cache, or names no folder for it.
+    """
+    from kd_keras.pipeline import stages
+
+    with _job(config, workdir, overwrite=overwrite) as job:
+        own = job.config.teacher.cache
+        if not own.views or not own.path:
+            raise InputError(
+                f"config.teacher.cache has views {own.views} and path {own.path!r}; to fill it in "
+                "parts, give both: how many views, and a folder that all processes share"
+            )
+        stages.fill_cache(job, shard_index=shard_index, num_shards=num_shards)
+
+
+@contextlib.contextmanager
+def _job(
+    config: ConfigDict, workdir: str | os.PathLike, *, overwrite: bool, command: str = ""
+) -> Iterator[Any]:
     # TensorFlow is imported below, after the caller has chosen the Keras.
     from kd_keras.pipeline import config as configs
-    from kd_keras.pipeline import fitting, stages, strategies
+    from kd_keras.pipeline import fitting, strategies
     from kd_keras.pipeline.job import Job
     from kd_keras.pipeline.workdir import Workdir
 
@@ -39,4 +88,4 @@ def run(
     with folder.locked():
         folder.adopt(configs.plain(config), overwrite=overwrite)
         fitting.enable_determinism(config.seed, deterministic=config.deterministic)
-        return stages.run_all(Job(config, folder, strategy, command))
+        yield Job(config, folder, strategy, command)

@@ -50,6 +50,8 @@ def defaults() -> ConfigDict:
                 "members": {},
                 "mean": "arithmetic",
                 "weights": (),
+                "class_map": (),
+                "cache": {"views": 0, "dtype": "float16", "top_k": 0, "path": ""},
             },
             "student": {
                 "model": "",
@@ -112,6 +114,8 @@ def check(config: ConfigDict) -> None:
     positive += ["compression.pruning_epochs", "compression.quantization_epochs", "benchmark.runs"]
     for key in positive:
         _require(config, key, lambda v: isinstance(v, int) and v >= 1, "a whole number from 1")
+    for key in ("teacher.cache.views", "teacher.cache.top_k"):
+        _require(config, key, lambda v: isinstance(v, int) and v >= 0, "a whole number from 0")
     _require(config, "verify.agreement", lambda v: 0 <= v <= 1, "a fraction from 0 to 1")
     _require(config, "compression.sparsity", lambda v: 0 <= v < 1, "at least 0 and below 1")
     _require(config, "data.validation", lambda v: 0 < v < 1, "above 0 and below 1")
@@ -184,7 +188,6 @@ def _set(base: ConfigDict, key: str, value: Any, name: str) -> None:
 
 
 def _require(config: ConfigDict, key: str, holds: Any, allowed: str) -> None:
-    section, name = key.rsplit(".", 1)
-    value = config[section][name]
+    value = flat(config.to_dict())[key]
     if not holds(value):
         raise InputError(f"config.{key} is {value!r}; it must be {allowed}")

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 import tflite_export
-from kd_keras.pipeline import generations, networks
+from kd_keras.pipeline import generations, networks, teaching
 from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.workdir import read_json, write_json
+from kd_keras.teachers import Teacher
 
 #: The models of a run in the order of the report.
 MODELS = ("teacher", "student_alone", "student", "student_compressed")
@@ -39,7 +40,9 @@ def verify(job: Job) -> None:
     results: dict[str, Any] = {"models": {}, "tflite": {}}
     logits = {}
     for stage in MODELS:
-        model = networks.load(job, stage)
+        model = teaching.load(job) if stage == "teacher" else networks.load(job, stage)
+        if isinstance(model, Teacher) and model.is_recorded:
+            continue  # nothing is recorded of the test set
         logits[stage] = job.logits(model, test)
         results["models"][stage] = {
             "accuracy": float(np.mean(logits[stage].argmax(-1) == labels)),
@@ -79,9 +82,14 @@ def benchmarked(job: Job) -> dict[str, Any]:
     return read_json(job.workdir.path("benchmark", "benchmark.json"))
 
 
-def _cost(model: Any) -> dict[str, float]:
-    """Parameters, multiply-adds and share of zeros; of an ensemble, of its members together."""
-    members = networks.members(model)
+def _cost(model: Any) -> dict[str, float | None]:
+    """Parameters, multiply-adds and share of zeros; of an ensemble, of its members together.
+
+    None where they cannot be counted, in a teacher that is no Keras model.
+    """
+    members = teaching.keras_models(model) if isinstance(model, Teacher) else [model]
+    if members is None:
+        return {"parameters": None, "macs": None, "sparsity": None}
     parameters = [tflite_export.parameters(member) for member in members]
     zeros = [tflite_export.sparsity(member) for member in members]
     return {

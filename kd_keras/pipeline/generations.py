@@ -10,7 +10,7 @@ from kd_keras import methods as all_methods
 from kd_keras.distiller import Distiller
 from kd_keras.errors import InputError
 from kd_keras.methods.base import Method
-from kd_keras.pipeline import fitting, networks
+from kd_keras.pipeline import fitting, networks, teaching
 from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.progress import say
 from kd_keras.pipeline.staged import Stage
@@ -83,7 +83,7 @@ def run(
 
     count = job.config.distillation.born_again.get("generations", 3)
     with job.strategy.scope():
-        teacher = networks.load(job, "teacher")
+        teacher = teaching.load_for_training(job)
         students = train_generations(count, teacher, job.workdir, train, within="student/")
     networks.save(job, students[-1], "student")
 
@@ -96,7 +96,7 @@ def accuracies(job: Job) -> dict[str, float]:
     batches = data.evaluation(
         job.dataset.test, batch_size=job.config.data.batch_size, normalization=job.normalization
     )
-    teacher = networks.load(job, "teacher")
+    teacher = teaching.load(job)
     return compare(teacher, students, lambda model: evaluation.accuracy(model, batches))
 
 

@@ -70,14 +70,23 @@ class Job:
         """Batches in an epoch."""
         return data.steps_per_epoch(self.dataset.train, self.config.data.batch_size)
 
-    def training_batches(self, first_epoch: int, epochs: int) -> Any:
-        """The training batches of all epochs from `first_epoch`."""
-        return data.training(
-            self.dataset.train,
-            batch_size=self.config.data.batch_size,
-            epochs=epochs,
-            first_epoch=first_epoch,
+    @functools.cached_property
+    def views(self) -> Any:
+        """The training images as labels teach them: a new view in every epoch."""
+        return self._views(count=None)
+
+    @functools.cached_property
+    def taught_views(self) -> Any:
+        """The training images as the teacher teaches them: in as many views as are cached."""
+        return self._views(count=self.config.teacher.cache.views or None)
+
+    def _views(self, count: int | None) -> Any:
+        train = self.dataset.train
+        return data.Views(
+            train.images,
+            train.labels,
             seed=self.config.seed,
+            count=count,
             normalization=self.normalization,
             augmentation=self.augmentation,
         )

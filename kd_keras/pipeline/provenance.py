@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kd_keras import schedules
+from kd_keras.data.views import Views
 from kd_keras.errors import InputError
 from kd_keras.pipeline import config as configs
 from kd_keras.pipeline.workdir import Workdir, read_json, write_json
@@ -65,6 +66,8 @@ def of_stage(stage: Any) -> dict[str, Any]:
 def _of_data(data: Any) -> Any:
     if data is None or isinstance(data, tf.data.Dataset):
         return str(getattr(data, "element_spec", None))
+    if isinstance(data, Views):
+        return [_of_data(data.x), _of_data(data.y), data.settings]
     array = np.asarray(data)
     return [list(array.shape), str(array.dtype), _checksum([array[:: len(array) // _SAMPLE or 1]])]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import tflite_export
 from kd_keras import data
-from kd_keras.pipeline import delivery, page
+from kd_keras.pipeline import delivery, page, teaching
 from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.workdir import read_json, write_json
 
@@ -47,6 +47,7 @@ def collect(job: Job, seconds: dict[str, float]) -> dict[str, Any]:
             "test": len(dataset.test.labels),
             "checksum": data.checksum(dataset),
         },
+        "teacher": teaching.quality_of(job),
         "models": models,
         "tflite": files,
         **{key: verified[key] for key in ("generations",) if key in verified},

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from kd_keras import schedules
+from kd_keras.data.views import Views
 from kd_keras.distiller import Distiller, classes_of
 from kd_keras.errors import InputError
 from kd_keras.labels import check_values
@@ -22,6 +23,7 @@ from kd_keras.parts import Part, training_only, variables_behind
 from kd_keras.pipeline import batches, fitting, provenance
 from kd_keras.pipeline.workdir import Workdir
 from kd_keras.schedules import Schedule, Scheduled
+from kd_keras.teachers import as_teacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +140,7 @@ def fit_stages(
         student: The model to train.
         teacher: The model to learn from, or several; see `Distiller`.
         stages: The stages, in order.
-        x: Inputs, or a `tf.data.Dataset` of batches.
+        x: Inputs, `kd_keras.data.Views`, or a `tf.data.Dataset` of batches.
         y: Labels, if x is an array.
         loss: The label loss, for stages with a `label_weight`.
         metrics: Metrics of the student's output.
@@ -158,7 +160,7 @@ def fit_stages(
         InputError: Before any training, if a stage does not fit the models, or the directory was
             made with other arguments.
     """
-    epoch_batches, steps_per_epoch = batches.of(x, y, batch_size=batch_size, seed=seed)
+    _, steps_per_epoch = batches.of(x, y, batch_size=batch_size, seed=seed)
 
     def make(stage: Stage) -> Distiller:
         tf.keras.utils.set_random_seed(seed)
@@ -169,6 +171,8 @@ def fit_stages(
 
     def fit(name: str, stage: Stage, distiller: Distiller) -> list[dict[str, float]]:
         distiller.compile(stage.make_optimizer(), loss, metrics, **stage.compile)
+        taught = as_teacher(distiller.teacher, from_logits=distiller.teacher_from_logits)
+        epoch_batches, _ = batches.of(x, y, batch_size=batch_size, seed=seed, teacher=taught)
         return fitting.fit(
             distiller,
             workdir,
@@ -239,6 +243,8 @@ def _check_labels(distiller: Distiller, loss: Any, x: Any, y: Any) -> None:
             f"label_weight is {distiller.label_weight} but there is no label loss: give loss=, or "
             "label_weight=0 to learn without labels"
         )
+    if isinstance(x, Views):
+        y = x.y
     is_dataset = isinstance(x, tf.data.Dataset)
     has_labels = len(tf.nest.flatten(x.element_spec)) > 1 if is_dataset else y is not None
     if (weighs_labels or distiller.needs_labels) and not has_labels:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kd_keras import data
 from kd_keras.pipeline import config as configs
-from kd_keras.pipeline import delivery, fitting, report, training
+from kd_keras.pipeline import delivery, fitting, report, teacher_cache, teaching, training
 from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.progress import say
 
@@ -21,12 +21,26 @@ class Stage:
         reads: The sections of the config that its artefacts depend on.
         make: Function that makes the artefacts.
         trains: Whether every worker of a distributed run takes part; else the chief alone does.
+        ignores: Keys of these sections, as "teacher.cache", that they do not depend on.
+        also: Function of what else they depend on, by name.
+        wanted: Whether a run has the stage at all.
     """
 
     name: str
     reads: tuple[str, ...]
     make: Callable[[Job], None]
     trains: bool = False
+    ignores: tuple[str, ...] = ()
+    also: Callable[[Job], dict[str, Any]] = lambda job: {}
+    wanted: Callable[[Job], bool] = lambda job: True
+
+    def inputs(self, job: Job) -> dict[str, Any]:
+        """The part of the config, and whatever else, that decides on its artefacts."""
+        sections = {name: configs.plain(job.config)[name] for name in self.reads}
+        for key in self.ignores:
+            section, name = key.split(".")
+            del sections[section][name]
+        return {**sections, **self.also(job)}
 
 
 def prepare_data(job: Job) -> None:
@@ -43,12 +57,25 @@ def prepare_data(job: Job) -> None:
     )
 
 
+def _caches(job: Job) -> bool:
+    return bool(job.config.teacher.cache.views)
+
+
 _ALWAYS = ("seed", "deterministic", "strategy", "data")
 _STUDENT = (*_ALWAYS, "teacher", "student", "distillation")
 _COMPRESSED = (*_STUDENT, "compression")
 STAGES = (
     Stage("data", ("seed", "data"), prepare_data),
-    Stage("teacher", (*_ALWAYS, "teacher"), training.train_teacher, trains=True),
+    Stage(
+        *("teacher", (*_ALWAYS, "teacher"), training.train_teacher),
+        trains=True,
+        ignores=("teacher.cache",),
+    ),
+    Stage(
+        *(teaching.CACHE_STAGE, (*_ALWAYS, "teacher"), teacher_cache.fill),
+        also=lambda job: {"layers": list(teacher_cache.layers(job))},
+        wanted=_caches,
+    ),
     Stage("student_alone", (*_ALWAYS, "student"), training.train_student_alone, trains=True),
     Stage("student", _STUDENT, training.distil, trains=True),
     Stage("student_compressed", _COMPRESSED, training.compress, trains=True),
@@ -64,20 +91,36 @@ def run_all(job: Job) -> dict[str, Any] | None:
     Returns:
         What `report.json` holds; None in a worker that is not the chief.
     """
-    seconds = {}
-    total = len(STAGES) + 1
-    for number, stage in enumerate(STAGES, start=1):
-        seconds[stage.name] = _run_one(job, stage, f"[{number}/{total}] {stage.name}")
-        if stage.name == "data":
-            training.check(job)
+    wanted = [stage for stage in STAGES if stage.wanted(job)]
+    seconds = _run(job, wanted, total=len(wanted) + 1)
     if not job.workdir.chief:
         return None
-    say(f"[{total}/{total}] report")
+    say(f"[{len(wanted) + 1}/{len(wanted) + 1}] report")
     return report.write(job, seconds)
 
 
+def fill_cache(job: Job, *, shard_index: int, num_shards: int) -> None:
+    """Run the stages that the teacher's cache needs, then compute one part of it."""
+    needed = STAGES[: [stage.name for stage in STAGES].index(teaching.CACHE_STAGE)]
+    _run(job, needed, total=len(needed) + 1)
+    say(f"[{len(needed) + 1}/{len(needed) + 1}] part {shard_index} of {num_shards} of the cache")
+    teacher_cache.fill(job, shard_index=shard_index, num_shards=num_shards)
+
+
+def _run(job: Job, stages: Sequence[Stage], total: int) -> dict[str, float]:
+    """Run the stages that are not done, and return the seconds of each."""
+    seconds = {}
+    for number, stage in enumerate(stages, start=1):
+        seconds[stage.name] = _run_one(job, stage, f"[{number}/{total}] {stage.name}")
+        if stage.name == "data":
+            training.check(job)
+        if stage.name == "teacher" and job.workdir.chief:
+            teaching.show_quality(job)
+    return seconds
+
+
 def _run_one(job: Job, stage: Stage, title: str) -> float:
-    inputs = {section: configs.plain(job.config)[section] for section in stage.reads}
+    inputs = stage.inputs(job)
     record = job.workdir.done(stage.name, inputs)
     if record is not None:
         say(f"{title}: done before, in {record['seconds']:.1f} s")

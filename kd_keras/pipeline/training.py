@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 
 from kd_keras.compression import pruning, quantization
 from kd_keras.distiller import Distiller
+from kd_keras.errors import InputError
 from kd_keras.pipeline import (
     distillation,
     fitting,
@@ -17,10 +19,11 @@ from kd_keras.pipeline import (
     networks,
     optimizers,
     staged,
+    teaching,
 )
 from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.staged import Stage
-from kd_keras.teachers import as_teacher, evaluation
+from kd_keras.teachers import Teacher, as_teacher, evaluation
 
 
 def check(job: Job) -> None:
@@ -29,9 +32,9 @@ def check(job: Job) -> None:
     Raises:
         InputError: For what cannot be built or does not fit together.
     """
-    teacher, student = networks.build_teacher(job), build_student(job)
-    any_logits = np.eye(job.classes)
-    stages = [stage.fitted_to(lambda: any_logits) for stage in distillation.stages(job)]
+    teacher, student = teaching.build(job), build_student(job)
+    _check_recorded(job, teacher)
+    stages = fitted_to_any(job)
     staged.check(student, stages, lambda stage: make_distiller(job, stage, student, teacher))
     for stage in stages:
         stage.make_optimizer()
@@ -40,12 +43,12 @@ def check(job: Job) -> None:
 
 def train_teacher(job: Job) -> None:
     """The teacher, or each of its members, trained on labels or loaded from a file."""
-    for number, (folder, settings) in enumerate(networks.teachers(job).items()):
+    for number, (folder, settings) in enumerate(teaching.settings(job).items()):
         with job.strategy.scope():
-            model = networks.build(job, settings, job.config.seed + number)
+            model = teaching.build_member(job, settings, job.config.seed + number)
             if not settings.path:
                 _train_on_labels(job, model, folder, settings)
-        networks.save(job, model, folder)
+        teaching.save(job, model, folder, settings.path)
 
 
 def train_student_alone(job: Job) -> None:
@@ -63,7 +66,7 @@ def distil(job: Job) -> None:
         generations.run(job, stage, make_distiller, fit_distiller)
         return
     with job.strategy.scope():
-        student, teacher = build_student(job), networks.load(job, "teacher")
+        student, teacher = build_student(job), teaching.load_for_training(job)
         staged.run(
             student,
             _fitted(job, distillation.stages(job)),
@@ -78,11 +81,31 @@ def distil(job: Job) -> None:
 def compress(job: Job) -> None:
     """The distilled student pruned, then quantized with its zeros kept, distilled throughout."""
     with job.strategy.scope():
-        teacher = networks.load(job, "teacher")
+        teacher = teaching.load_for_training(job)
         pruned = _prune(job, networks.load(job, "student"), teacher)
         quantized = _quantize(job, pruned, teacher)
     path = job.workdir.scratch("student_compressed", networks.QUANTIZED_MODEL)
     quantization.save(quantized, path)
+
+
+def _check_recorded(job: Job, teacher: Teacher) -> None:
+    """Refuse what cannot be cached, and predictions that the run cannot use."""
+    if job.config.teacher.cache.views:
+        teacher.fingerprint()
+        job.taught_views.identity  # noqa: B018 - it refuses views that no cache can hold
+    if teacher.is_recorded:
+        teacher.batches(job.taught_views, batch_size=job.config.data.batch_size, epochs=1)
+        if job.config.teacher.cache.views or job.config.distillation.born_again:
+            raise InputError(
+                f"config.teacher.path {job.config.teacher.path!r} holds predictions for the "
+                "training images only: leave teacher.cache and distillation.born_again out"
+            )
+
+
+def fitted_to_any(job: Job) -> list[Stage]:
+    """The stages as far as they are known without the teacher's logits, for checks."""
+    any_logits = np.eye(job.classes)
+    return [stage.fitted_to(lambda: any_logits) for stage in distillation.stages(job)]
 
 
 def _fitted(job: Job, stages: list[Stage]) -> list[Stage]:
@@ -90,7 +113,11 @@ def _fitted(job: Job, stages: list[Stage]) -> list[Stage]:
 
     @functools.cache
     def teacher_logits() -> Any:
-        teacher = as_teacher(networks.load(job, "teacher"))
+        teacher = teaching.load(job)
+        if teacher.is_recorded:
+            size = job.config.data.batch_size
+            batches = teacher.batches(job.views, batch_size=size, epochs=1, drop_remainder=False)
+            return evaluation.mean_logits(teacher, batches)
         return evaluation.mean_logits(teacher, job.batches_in_order(job.dataset.train))
 
     return [stage.fitted_to(teacher_logits) for stage in stages]
@@ -113,7 +140,7 @@ def make_distiller(job: Job, stage: Stage, student: Any, teacher: Any) -> Distil
 def _train_on_labels(job: Job, model: Any, stage: str, settings: ConfigDict) -> None:
     optimizer = optimizers.make(job, settings.optimizer, settings.epochs)
     model.compile(optimizer=optimizer, loss=job.label_loss(), metrics=["accuracy"])
-    _fit(job, model, stage, settings.epochs)
+    _fit(job, model, stage, settings.epochs, job.views.batches)
 
 
 def fit_distiller(
@@ -123,17 +150,25 @@ def fit_distiller(
     distiller.compile(
         stage.make_optimizer(), job.label_loss(), metrics=["accuracy"], **stage.compile
     )
-    return _fit(job, distiller, name, stage.epochs, callbacks)
+    teacher = as_teacher(distiller.teacher)
+    batches = functools.partial(teacher.batches, job.taught_views)
+    return _fit(job, distiller, name, stage.epochs, batches, callbacks)
 
 
 def _fit(
-    job: Job, model: Any, stage: str, epochs: int, callbacks: tuple = ()
+    job: Job,
+    model: Any,
+    stage: str,
+    epochs: int,
+    batches: Callable[..., Any],
+    callbacks: tuple = (),
 ) -> list[dict[str, float]]:
+    size = job.config.data.batch_size
     return fitting.fit(
         model,
         job.workdir,
         stage,
-        batches=lambda first: job.training_batches(first, epochs),
+        batches=lambda first: batches(batch_size=size, epochs=epochs, first_epoch=first),
         steps_per_epoch=job.steps_per_epoch,
         validation=job.validation_batches(),
         epochs=epochs,

@@ -1,32 +1,58 @@
 """What can teach: one kind of teacher a file, behind the contract of `base.Teacher`."""
 
-from collections.abc import Mapping
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
-
-from kd_keras.errors import InputError
+from kd_keras.teachers.any_model import as_teacher
 from kd_keras.teachers.base import Teacher
 from kd_keras.teachers.ensemble import Ensemble
 from kd_keras.teachers.keras_teacher import KerasTeacher
 
-__all__ = ["Ensemble", "KerasTeacher", "Teacher", "as_teacher"]
+if TYPE_CHECKING:
+    from kd_keras.teachers.caching import Cached, cache, fill
+    from kd_keras.teachers.class_map import ClassMap
+    from kd_keras.teachers.classifier import SklearnTeacher
+    from kd_keras.teachers.function import FunctionTeacher
+    from kd_keras.teachers.predictions import Predictions
+    from kd_keras.teachers.quality import Quality, examine
+    from kd_keras.teachers.saved_model import SavedModelTeacher
+    from kd_keras.teachers.tflite import TFLiteTeacher
+
+__all__ = [
+    "Cached",
+    "ClassMap",
+    "Ensemble",
+    "FunctionTeacher",
+    "KerasTeacher",
+    "Predictions",
+    "Quality",
+    "SavedModelTeacher",
+    "SklearnTeacher",
+    "TFLiteTeacher",
+    "Teacher",
+    "as_teacher",
+    "cache",
+    "examine",
+    "fill",
+]
+
+# Imported when they are used: the runtime of TFLite files is not needed for Keras models.
+_HOMES = {
+    "Cached": "caching",
+    "Predictions": "predictions",
+    "Quality": "quality",
+    "cache": "caching",
+    "examine": "quality",
+    "fill": "caching",
+    "ClassMap": "class_map",
+    "FunctionTeacher": "function",
+    "SavedModelTeacher": "saved_model",
+    "SklearnTeacher": "classifier",
+    "TFLiteTeacher": "tflite",
+}
 
 
-def as_teacher(model: Any, *, from_logits: bool = True) -> Teacher:
-    """The teacher in what a user gives as one.
-
-    Args:
-        model: A `Teacher`; a Keras model; or several of them, in a list or by name, which teach
-            together as an `Ensemble`.
-        from_logits: Whether Keras models give logits rather than probabilities.
-    """
-    if isinstance(model, Teacher):
-        return model
-    if isinstance(model, Mapping | list | tuple):
-        return Ensemble(model, from_logits=from_logits)
-    if not isinstance(model, tf.keras.layers.Layer):
-        raise InputError(
-            f"the teacher is a {type(model).__name__}; give a Keras model of this Keras, or several"
-        )
-    return KerasTeacher(model, from_logits=from_logits)
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,6 +1,10 @@
 """Several teachers as one (Hansen & Salamon 1990; Hinton, Vinyals, Dean 2015)."""
 
+import hashlib
 import itertools
+import json
+import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +15,7 @@ from kd_keras.errors import InputError
 from kd_keras.taps import Outputs
 from kd_keras.teachers import evaluation
 from kd_keras.teachers.base import Teacher
-from kd_keras.teachers.keras_teacher import KerasTeacher
+from kd_keras.teachers.conversion import to_teacher
 
 MEANS = ("arithmetic", "geometric", "logits")
 
@@ -36,13 +40,14 @@ class Ensemble(Teacher):
     a training step, which is a graph, only as far as it is read.
 
     Args:
-        members: At least two Keras models or `Teacher`s. In a list, they go by their models' names,
-            and "_2", "_3" is added to a name that is taken; or a mapping by name.
+        members: At least two of whatever `kd_keras.teachers.as_teacher` takes as one teacher. In a
+            list, they go by their models' or files' names, and "_2", "_3" is added to a name that
+            is taken; or a mapping by name.
         mean: "arithmetic", "geometric" or "logits".
         weights: Of each member, above 0, in the members' order or by name; they are divided by
             their sum. By default all are equal.
         from_logits: Whether Keras models give logits rather than probabilities; see
-            `KerasTeacher` for members of which that differs.
+            `kd_keras.teachers.as_teacher`, and `KerasTeacher` for members of which that differs.
 
     Attributes:
         members: The members as `Teacher`s, by name. A member's layer is called "name/layer", as in
@@ -50,7 +55,8 @@ class Ensemble(Teacher):
         weights: Their weights by name, which add up to 1.
 
     Raises:
-        InputError: For fewer than two members, an unknown mean, and weights that do not fit.
+        InputError: For fewer than two members, an unknown mean, weights that do not fit, and a
+            member whose outputs are recorded.
 
     Example:
         >>> import kd_keras as kd
@@ -74,7 +80,7 @@ class Ensemble(Teacher):
         *,
         mean: str = "arithmetic",
         weights: Sequence[float] | Mapping[str, float] | None = None,
-        from_logits: bool = True,
+        from_logits: bool | None = True,
     ) -> None:
         if mean not in MEANS:
             raise InputError(f"mean {mean!r} does not exist; there are: {', '.join(MEANS)}")
@@ -84,6 +90,11 @@ class Ensemble(Teacher):
         }
         self.weights = _normalised(weights, list(self.members))
         self.input_specs()
+
+    @property
+    def supports_jit(self) -> bool:  # type: ignore[override]
+        """Whether XLA can compile all the members."""
+        return all(member.supports_jit for member in self.members.values())
 
     def outputs(self, x: Any, layers: Sequence[str] = ()) -> Outputs:
         """See `Teacher.outputs`; a layer is called "member/layer"."""
@@ -119,6 +130,11 @@ class Ensemble(Teacher):
         for name, specs in others:
             flat = _merged_inputs((first, flat), (name, tf.nest.flatten(specs)))
         return tf.nest.pack_sequence_as(merged, flat)
+
+    def fingerprint(self) -> str:
+        """See `Teacher.fingerprint`; of the mean, and of the members with their weights."""
+        members = [[one.fingerprint(), self.weights[name]] for name, one in self.members.items()]
+        return hashlib.sha256(json.dumps([self.mean, members]).encode()).hexdigest()
 
     def predict(self, x: Any, *, batch_size: int = 128) -> np.ndarray:
         """The ensemble's log-probabilities at `T = 1`; see `evaluation.predict`."""
@@ -198,6 +214,8 @@ def _named(members: Any) -> dict[str, Any]:
 
 
 def _name(member: Any) -> str:
+    if isinstance(member, str | os.PathLike):
+        return pathlib.Path(member).stem
     named = getattr(member, "model", member)  # of a KerasTeacher, its model
     return str(getattr(named, "name", "") or "member")
 
@@ -207,14 +225,14 @@ def _distinct(name: str, taken: Mapping[str, Any]) -> str:
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def _teacher(name: str, member: Any, from_logits: bool) -> Teacher:
-    if isinstance(member, Teacher):
-        return member
-    if not isinstance(member, tf.keras.layers.Layer):
+def _teacher(name: str, member: Any, from_logits: bool | None) -> Teacher:
+    teacher = to_teacher(member, from_logits=from_logits, what=f"member {name!r}")
+    if teacher.is_recorded:
         raise InputError(
-            f"member {name!r} is a {type(member).__name__}; give a Keras model or a kd Teacher"
+            f"member {name!r} is recorded, and the members of an ensemble are run: cache the "
+            "ensemble as a whole"
         )
-    return KerasTeacher(member, from_logits=from_logits)
+    return teacher
 
 
 def _normalised(weights: Any, names: list[str]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from kd_keras.data.normalization import from_data
 from kd_keras.errors import InputError
 
 ROWS = 50
+_OF_VIEWS = ("seed", "count", "normalization", "augmentation")
 IDENTITY = data.Normalization((0.0,), (1.0,))
 
 
@@ -22,7 +23,9 @@ def split():
 
 def _training(split, **options):
     defaults = {"batch_size": 8, "epochs": 3, "seed": 5, "normalization": IDENTITY}
-    return data.training(split, **{**defaults, **options})
+    options = {**defaults, **options}
+    made = {key: options.pop(key) for key in _OF_VIEWS if key in options}
+    return data.Views(split.images, split.labels, **made).batches(**options)
 
 
 def _rows(images):

@@ -337,7 +337,7 @@ def tiny_job(folder: pathlib.Path) -> Any:
         {
             "seed": 0,
             "data": {"batch_size": 8},
-            "teacher": {**network, "members": {}},
+            "teacher": {**network, "members": {}, "class_map": (), "cache": {"views": 0}},
             "student": network,
             "distillation": {"born_again": {"generations": 2}},
         }

@@ -53,15 +53,14 @@ def train(model: Any, split: Any, folder: pathlib.Path, callbacks: tuple = ()) -
     normalization = kd.data.Normalization((0.5,), (0.5,))
 
     def batches(first: int) -> Any:
-        return kd.data.training(
-            split,
-            batch_size=BATCH,
-            epochs=EPOCHS,
-            first_epoch=first,
+        views = kd.data.Views(
+            split.images,
+            split.labels,
             seed=3,
             normalization=normalization,
             augmentation=kd.data.Augmentation({"shift": {"pixels": 1}}, classes=3),
         )
+        return views.batches(batch_size=BATCH, epochs=EPOCHS, first_epoch=first)
 
     return fitting.fit(
         model,

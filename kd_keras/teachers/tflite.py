@@ -1,0 +1,238 @@
+"""A TFLite file as a teacher."""
+
+import concurrent.futures
+import hashlib
+import os
+import queue
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kd_keras.errors import InputError
+from kd_keras.teachers.file_teacher import FileTeacher
+from tflite_export.errors import ExportError
+from tflite_export.tflite_model import TensorFacts, load_interpreter
+
+_SIGNATURE = "serving_default"
+
+
+class TFLiteTeacher(FileTeacher):
+    """A .tflite file that teaches.
+
+    A batch is divided over several interpreters that run in threads of their own; the runtime
+    releases Python's global lock. Real numbers go in and come out: the input of an int8 or uint8
+    file is quantized and its outputs are dequantized. It runs on the CPU, outside of TensorFlow,
+    and not under XLA.
+
+    The file's input is resized to the batch. A file that refuses this, or would compute something
+    else then, is run in pieces of its own batch size; which of the two is found out once.
+
+    Args:
+        path: Of the file.
+        from_logits: See `FileTeacher`. Values of an int8 or uint8 file are multiples of its
+            quantization step: with too many classes for their sums to say anything, as with 1,000,
+            only the range that a quantized softmax has shows that they are probabilities.
+        output: Name of the output that is the logits; by default the only one, or "logits". The
+            others can be read as layers. Names are those of the signature "serving_default", else
+            of the tensors; only outputs with the input's batch size count.
+        interpreters: How many run at the same time.
+        threads: Threads of each interpreter.
+
+    Attributes:
+        is_resized: Whether the input is resized to the batch.
+
+    Raises:
+        InputError: If there is no such file, it is damaged or no TFLite file, it has more than one
+            input, or for a reason of `FileTeacher`.
+
+    Example::
+
+        teacher = TFLiteTeacher("mobilenet_int8.tflite", interpreters=4)
+        distiller = kd.Distiller(student, teacher, methods=[kd.SoftTargets(temperature=4.0)])
+    """
+
+    supports_jit = False
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        from_logits: bool | None = None,
+        output: str | None = None,
+        interpreters: int = 2,
+        threads: int = 1,
+    ) -> None:
+        if not isinstance(interpreters, int) or interpreters < 1:
+            raise InputError(f"interpreters is {interpreters!r}; give a whole number from 1")
+        runners = [_Runner(path, threads) for _ in range(interpreters)]
+        first = runners[0]
+        self.is_resized = first.gives_the_same_resized()
+        for runner in runners:
+            runner.is_resized = self.is_resized
+        # Several replicas may ask at the same time: each takes interpreters as they get free.
+        self._free: queue.SimpleQueue[_Runner] = queue.SimpleQueue()
+        for runner in runners:
+            self._free.put(runner)
+        self._pool = concurrent.futures.ThreadPoolExecutor(interpreters)
+        self._interpreters = interpreters
+        self._unit = 1 if self.is_resized else first.input.shape[0]
+        dtype = tf.float32 if first.input.scale else tf.as_dtype(first.input.dtype)
+        super().__init__(
+            path,
+            input_spec=tf.TensorSpec(first.input_shape, dtype),
+            output_specs={
+                name: tf.TensorSpec(shape, tf.float32)
+                for name, shape in first.output_shapes.items()
+            },
+            steps={name: facts.scale or 0.0 for name, facts in first.outputs.items()},
+            output=output,
+            from_logits=from_logits,
+        )
+
+    def fingerprint(self) -> str:
+        """See `Teacher.fingerprint`; of the file's content, and what is read of it."""
+        digest = hashlib.sha256(self.path.read_bytes())
+        digest.update(f"{self.output} {self.from_logits}".encode())
+        return digest.hexdigest()
+
+    def _run(self, x: tf.Tensor, names: Sequence[str]) -> dict[str, tf.Tensor]:
+        def run(batch: np.ndarray) -> list[np.ndarray]:
+            return self._infer(batch, names)
+
+        # Stateless: what no loss reads is dropped from the graph.
+        found = tf.numpy_function(run, [x], [tf.float32] * len(names), stateful=False)
+        found = tf.nest.flatten(found)  # eagerly, one output comes without its list
+        for name, value in zip(names, found, strict=True):
+            value.set_shape([x.shape[0], *self._output_specs[name].shape[1:]])
+        return dict(zip(names, found, strict=True))
+
+    def _infer(self, x: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
+        """The named outputs, computed in as many pieces as there are interpreters."""
+        if not len(x):  # a replica's share of a short last batch
+            shapes = [self._output_specs[name].shape[1:] for name in names]
+            return [np.zeros((0, *(size or 0 for size in shape)), np.float32) for shape in shapes]
+        units = np.arange(0, len(x), self._unit)
+        parts = np.array_split(units, min(self._interpreters, len(units)))
+        pieces = [x[part[0] : part[-1] + self._unit] for part in parts]
+        found = list(self._pool.map(lambda piece: self._infer_piece(piece, names), pieces))
+        return [np.concatenate(values) for values in zip(*found, strict=True)]
+
+    def _infer_piece(self, x: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
+        runner = self._free.get()
+        try:
+            return runner.run(x, names)
+        finally:
+            self._free.put(runner)
+
+
+class _Runner:
+    """One interpreter; used by one thread at a time."""
+
+    def __init__(self, path: str | os.PathLike[str], threads: int) -> None:
+        self._path = os.fspath(path)
+        self._threads = threads
+        self.is_resized = False
+        self._allocated: tuple[int, ...] | None = None
+        self._load()
+        inputs, outputs = self._details()
+        if len(inputs) != 1:
+            raise InputError(
+                f"the teacher {self._path!r} has {len(inputs)} inputs ({', '.join(inputs)}); only "
+                "files with one can teach"
+            )
+        [(name, detail)] = inputs.items()
+        self.input, self.input_shape = _facts(name, detail), _shape(detail)
+        batch = self.input.shape[:1]
+        kept = {
+            key: found for key, found in outputs.items() if _facts(key, found).shape[:1] == batch
+        }
+        if not batch or not kept:
+            shapes = ", ".join(str(_facts(key, found).shape) for key, found in outputs.items())
+            raise InputError(
+                f"the teacher {self._path!r} takes {self.input.shape} and gives {shapes}: it needs "
+                "a batch as the first dimension of both"
+            )
+        self.outputs = {name: _facts(name, found) for name, found in kept.items()}
+        self.output_shapes = {name: _shape(found) for name, found in kept.items()}
+
+    def run(self, x: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
+        """The named outputs for a batch of at least one example, float32."""
+        size = len(x) if self.is_resized else self.input.shape[0]
+        filled = np.concatenate([x, np.repeat(x[-1:], -len(x) % size, axis=0)])
+        found = [self._invoke(filled[i : i + size], names) for i in range(0, len(x), size)]
+        return [np.concatenate(values)[: len(x)] for values in zip(*found, strict=True)]
+
+    def gives_the_same_resized(self) -> bool:
+        """Whether a batch of another size gives each example what the file's own size gives it."""
+        fixed = zip(self.input_shape[1:], self.input.shape[1:], strict=True)
+        shape = (2 * self.input.shape[0], *(size or own for size, own in fixed))
+        x = (np.random.default_rng(0).normal(size=shape) * 10).astype(np.float32)
+        x = x if self.input.scale else np.abs(x).astype(self.input.dtype)
+        names = list(self.outputs)
+        try:
+            expected = self.run(x, names)
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"the teacher {self._path!r} cannot be run: {reason}") from error
+        self.is_resized = True
+        try:
+            found = self.run(x, names)
+        except (ValueError, RuntimeError):
+            self._load()  # the interpreter is of no use any more
+            return False
+        finally:
+            self.is_resized = False
+        return all(map(self._are_close, names, expected, found))
+
+    def _are_close(self, name: str, one: np.ndarray, other: np.ndarray) -> bool:
+        tolerance = 1e-3 + 2 * (self.outputs[name].scale or 0.0)
+        return one.shape == other.shape and np.allclose(one, other, rtol=1e-3, atol=tolerance)
+
+    def _invoke(self, x: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
+        if x.shape != self._allocated:
+            self._interpreter.resize_tensor_input(self.input.index, x.shape)
+            self._interpreter.allocate_tensors()
+            self._allocated = x.shape
+        self._interpreter.set_tensor(self.input.index, self.input.quantize(x))
+        self._interpreter.invoke()
+        facts = [self.outputs[name] for name in names]
+        return [one.dequantize(self._interpreter.get_tensor(one.index)) for one in facts]
+
+    def _load(self) -> None:
+        try:
+            self._interpreter = load_interpreter(self._path, self._threads)
+        except ExportError as error:
+            raise InputError(f"the teacher {error}") from error
+        self._allocated = None
+
+    def _details(self) -> tuple[dict[str, dict], dict[str, dict]]:
+        """The inputs and outputs by their names in the signature, else by the tensors'."""
+        if _SIGNATURE in self._interpreter.get_signature_list():
+            runner = self._interpreter.get_signature_runner(_SIGNATURE)
+            return dict(runner.get_input_details()), dict(runner.get_output_details())
+        return (
+            {detail["name"]: detail for detail in self._interpreter.get_input_details()},
+            {detail["name"]: detail for detail in self._interpreter.get_output_details()},
+        )
+
+
+def _facts(name: str, detail: dict[str, Any]) -> TensorFacts:
+    scale, zero_point = detail["quantization"]
+    is_quantized = np.issubdtype(detail["dtype"], np.integer) and scale != 0
+    return TensorFacts(
+        name=name,
+        shape=tuple(int(size) for size in detail["shape"]),
+        dtype=np.dtype(detail["dtype"]),
+        scale=float(scale) if is_quantized else None,
+        zero_point=int(zero_point) if is_quantized else None,
+        index=int(detail["index"]),
+    )
+
+
+def _shape(detail: dict[str, Any]) -> tuple[int | None, ...]:
+    """The shape with None for the batch and for every size that is not fixed."""
+    sizes = detail.get("shape_signature", ())
+    sizes = sizes if len(sizes) == len(detail["shape"]) else detail["shape"]
+    return (None, *(int(size) if size > 0 else None for size in sizes[1:]))
