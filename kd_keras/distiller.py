@@ -6,16 +6,16 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from kd_keras import schedules, taps
 from kd_keras.data.views import Views
 from kd_keras.errors import InputError
 from kd_keras.labels import LabelLoss, check_values
-from kd_keras.methods.base import Context, Method, at_least_zero
+from kd_keras.methods.base import Context, Method, at_least_zero, distinctly_named
 from kd_keras.schedules import Scheduled
 from kd_keras.serialization import deserialize, serializable, serialize
+from kd_keras.streaming import streamed
 from kd_keras.taps import Outputs
 from kd_keras.teachers import Teacher, as_teacher
 from kd_keras.teachers.base import refusal_in
@@ -118,7 +118,7 @@ class Distiller(tf.keras.Model):
         super().__init__(**kwargs)
         self.student = student
         self.projections = projections or {}
-        self._methods = _Untracked(_distinctly_named(methods))
+        self._methods = _Untracked(distinctly_named(methods, _RESERVED_NAMES))
         self.label_weight = at_least_zero("label_weight", label_weight)
         self.from_logits = from_logits
         self.teacher_from_logits = (
@@ -240,7 +240,7 @@ class Distiller(tf.keras.Model):
         sparse = self._label_loss is not None and self._label_loss.sparse
         if sparse or self.needs_labels:
             labels = x.y if isinstance(x, Views) else y
-            check_values(labels, classes=classes_of(self.student))
+            check_values(labels, classes=taps.classes_of(self.student))
         signature = inspect.signature(tf.keras.Model.fit)
         arguments = dict(signature.bind(self, x, y, *args, **kwargs).arguments)
         del arguments["self"]
@@ -252,7 +252,7 @@ class Distiller(tf.keras.Model):
             )
         self._refusal = _Untracked(None)
         try:
-            return super().fit(**_streamed(self._teaching.value, arguments))
+            return super().fit(**streamed(self._teaching.value, arguments))
         except Exception as error:
             refusal = self._refusal.value or refusal_in(error)
             if refusal is None:
@@ -381,7 +381,7 @@ class Distiller(tf.keras.Model):
                     f"label_weight is {self.label_weight} but the data has no labels: give labels, "
                     "or compile(loss=None)"
                 )
-        self._check(_specs(teacher), _specs(student))
+        self._check(teacher.specs(), student.specs())
         context = Context(step, y)
         for method in self.methods:
             if method.needs_labels and y is None:
@@ -474,61 +474,3 @@ class Distiller(tf.keras.Model):
         """Refuse outputs, given by their specs, that do not fit."""
         for method in self.methods:
             method.check(teacher, self._projected(method, student))
-
-
-def _streamed(teacher: Teacher, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `fit` with `Views`, or what was recorded, as a stream of batches."""
-    x, y = arguments["x"], arguments["y"]
-    is_array = isinstance(x, np.ndarray | list) or tf.is_tensor(x)
-    if isinstance(x, Views):
-        views = x
-        if y is not None:
-            raise InputError("y is given beside Views: put the labels into them, Views(x, y)")
-    elif teacher.is_recorded and is_array:
-        views = Views(x, y)
-    else:
-        return arguments
-    if arguments.get("validation_split") or arguments.get("sample_weight") is not None:
-        raise InputError(
-            "validation_split and sample_weight cannot be used with Views or a recorded teacher: "
-            "give validation_data, and arrays with sample_weight to a teacher that runs"
-        )
-    batch_size = arguments.pop("batch_size", None) or 32
-    batches = teacher.batches(
-        views,
-        batch_size=batch_size,
-        epochs=arguments.get("epochs", 1),
-        first_epoch=arguments.get("initial_epoch", 0),
-    )
-    stream = {"x": batches, "y": None, "shuffle": False}
-    return {**arguments, **stream, "steps_per_epoch": views.steps(batch_size)}
-
-
-def _specs(outputs: Outputs) -> Outputs:
-    logits, layers = tf.nest.map_structure(
-        lambda value: tf.TensorSpec(value.shape, value.dtype), (outputs.logits, outputs.layers)
-    )
-    return Outputs(logits, layers)
-
-
-def classes_of(model: Any) -> int | None:
-    """The number of a model's classes, if its output shape says it."""
-    shape = getattr(model, "output_shape", None) if getattr(model, "inputs", None) else None
-    return shape[-1] if isinstance(shape, tuple) else None
-
-
-def _distinctly_named(methods: Iterable[Method]) -> tuple[Method, ...]:
-    if isinstance(methods, Method | str):
-        raise InputError(f"methods is {methods!r}; give a list, as [kd.SoftTargets()]")
-    methods = tuple(methods)
-    wrong = [method for method in methods if not isinstance(method, Method)]
-    if wrong:
-        raise InputError(f"{wrong[0]!r} is no method; give objects, as [kd.SoftTargets()]")
-    names = [method.name for method in methods]
-    reserved = sorted(set(names) & set(_RESERVED_NAMES))
-    if reserved:
-        raise InputError(f"{reserved[0]!r} is another term's name; give the method another name=")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"two methods are called {twice[0]!r}; give one of them another name=")
-    return methods

@@ -40,6 +40,13 @@ class Outputs:
     layers: dict[str, tf.Tensor]
     members: tuple[tuple[tf.Tensor, float], ...] = ()
 
+    def specs(self) -> "Outputs":
+        """The `tf.TensorSpec`s of the logits and layers."""
+        logits, layers = tf.nest.map_structure(
+            lambda value: tf.TensorSpec(value.shape, value.dtype), (self.logits, self.layers)
+        )
+        return Outputs(logits, layers)
+
     def log_probabilities(self, temperature: Any = 1.0) -> tf.Tensor:
         """`log softmax(z / T)`, `(batch, classes)`; of `members`, the logarithm of their mean."""
         if not self.members:
@@ -194,6 +201,12 @@ def input_specs(model: Any) -> Any:
     # Keras 3's Sequential has no `input`, which else keeps the structure of several inputs.
     structure = inputs[0] if len(inputs) == 1 else model.input
     return tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), structure)
+
+
+def classes_of(model: Any) -> int | None:
+    """The number of a model's classes, if its output shape says it."""
+    shape = getattr(model, "output_shape", None) if getattr(model, "inputs", None) else None
+    return shape[-1] if isinstance(shape, tuple) else None
 
 
 def require_equal_inputs(teacher: Any, student: Any) -> None:

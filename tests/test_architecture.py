@@ -15,7 +15,7 @@ FOUNDATION = (
     *("maps", "parts", "projections"),
 )
 DISTILLERS = (
-    *("distiller", "game", "adversarial", "conditional"),
+    *("distiller", "game", "adversarial", "conditional", "streaming"),
     *("discriminators", "gan_forms", "noise"),
 )
 

@@ -4,6 +4,7 @@ import abc
 import copy
 import dataclasses
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -138,6 +139,24 @@ class Method(abc.ABC):
     def from_config(cls, config: dict[str, Any]) -> "Method":
         """The method that `get_config` described."""
         return cls(**config)
+
+
+def distinctly_named(methods: Iterable[Method], taken: Sequence[str]) -> tuple[Method, ...]:
+    """The methods of a distiller, or a refusal of two of one name, or of a name that is taken."""
+    if isinstance(methods, Method | str):
+        raise InputError(f"methods is {methods!r}; give a list, as [kd.SoftTargets()]")
+    methods = tuple(methods)
+    wrong = [method for method in methods if not isinstance(method, Method)]
+    if wrong:
+        raise InputError(f"{wrong[0]!r} is no method; give objects, as [kd.SoftTargets()]")
+    names = [method.name for method in methods]
+    reserved = sorted(set(names) & set(taken))
+    if reserved:
+        raise InputError(f"{reserved[0]!r} is another term's name; give the method another name=")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"two methods are called {twice[0]!r}; give one of them another name=")
+    return methods
 
 
 def require_equal_classes(name: str, teacher: Outputs, student: Outputs) -> None:

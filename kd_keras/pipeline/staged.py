@@ -13,9 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from kd_keras import schedules
+from kd_keras import schedules, taps
 from kd_keras.data.views import Views
-from kd_keras.distiller import Distiller, classes_of
+from kd_keras.distiller import Distiller
 from kd_keras.errors import InputError
 from kd_keras.labels import check_values
 from kd_keras.methods.base import Method
@@ -252,7 +252,7 @@ def _check_labels(distiller: Distiller, loss: Any, x: Any, y: Any) -> None:
             "a stage learns from labels, but the data has none: give y, or label_weight=0 and "
             "methods that need none"
         )
-    check_values(y, classes_of(distiller.student))
+    check_values(y, taps.classes_of(distiller.student))
 
 
 def by_name(stages: Sequence[Stage]) -> dict[str, Stage]:
