@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -128,4 +129,15 @@ def array_checksum(array: np.ndarray) -> str:
     digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
     for start in range(0, len(array), _HASHED_ROWS):
         digest.update(array[start : start + _HASHED_ROWS].tobytes())
+        release(array)
     return digest.hexdigest()
+
+
+def release(array: np.ndarray) -> None:
+    """Give back the memory of a memory map's pages, which else grows with all that is ever read.
+
+    They stay in the system's cache of the file, from which they are had again.
+    """
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mapped, "madvise") and not array.flags.writeable:
+        mapped.madvise(mmap.MADV_DONTNEED)

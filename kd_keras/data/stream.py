@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kd_keras.data.normalization import Normalization
-from kd_keras.data.splits import Split
+from kd_keras.data.splits import Split, release
 from kd_keras.errors import InputError
 
 # Order and views draw from different streams of the same seed.
@@ -97,9 +97,13 @@ def _fold(seed: int, purpose: int, number: int | tf.Tensor) -> tf.Tensor:
 
 def gather(array: np.ndarray, rows: tf.Tensor) -> tf.Tensor:
     """The rows of an array, which may be a memory map, inside ``tf.data``."""
-    taken = tf.numpy_function(
-        lambda chosen: array[chosen], [rows], tf.as_dtype(array.dtype), stateful=False
-    )
+
+    def read(chosen: np.ndarray) -> np.ndarray:
+        values = array[chosen]
+        release(array)
+        return values
+
+    taken = tf.numpy_function(read, [rows], tf.as_dtype(array.dtype), stateful=False)
     # The output of a NumPy function carries no shape, and models and Keras need it.
     return tf.ensure_shape(taken, (rows.shape[0], *array.shape[1:]))
 

@@ -176,11 +176,15 @@ def _classes_of(distribution: str) -> str:
 
 def _top(logits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities `(batch, k + 1)`, the last of any other class, and classes `(batch, k)`."""
-    order = np.argsort(-logits, axis=-1, kind="stable")
-    descending = np.take_along_axis(logits, order, axis=-1).astype(np.float64)
-    log_p = descending - _log_sum_exp(descending)
-    rest = _log_sum_exp(log_p[:, k:]) - np.log(logits.shape[-1] - k)
-    return np.concatenate([log_p[:, :k], rest], axis=-1), order[:, :k]
+    largest = np.argpartition(-logits, k - 1, axis=-1)[:, :k]
+    kept = np.take_along_axis(logits, largest, axis=-1)
+    order = np.argsort(-kept, axis=-1, kind="stable")
+    classes = np.take_along_axis(largest, order, axis=-1)
+    log_p = logits.astype(np.float64) - _log_sum_exp(logits.astype(np.float64))
+    top = np.take_along_axis(log_p, classes, axis=-1)
+    np.put_along_axis(log_p, classes, -np.inf, axis=-1)
+    rest = _log_sum_exp(log_p) - np.log(logits.shape[-1] - k)
+    return np.concatenate([top, rest], axis=-1), classes
 
 
 def _log_sum_exp(values: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The views of examples, by number: what a student sees is what a cache is asked about."""
 
+import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -111,3 +113,25 @@ def test_bad_input(make: Any, words: tuple) -> None:
     with pytest.raises(InputError) as error:
         make()
     one_line(error, *words)
+
+
+def test_a_memory_map_is_the_array_and_keeps_no_memory(tmp_path: pathlib.Path) -> None:
+    np.save(tmp_path / "images.npy", np.tile(images(), (500, 1, 1, 1)))
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    found, expected = data.Views(mapped), data.Views(np.array(mapped))
+    assert found.identity == expected.identity
+    for one, other in zip(
+        *(v.batches(batch_size=4000, epochs=1) for v in (found, expected)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert resident_kilobytes("images.npy") < mapped.nbytes / 1024 / 2
+
+
+def resident_kilobytes(name: str) -> int:
+    """What a mapped file takes of this process' memory."""
+    maps = pathlib.Path("/proc/self/smaps")
+    if not maps.exists():
+        pytest.skip("only Linux tells how much of a mapped file is in memory")
+    entries = maps.read_text().split("VmFlags")
+    [entry] = [text for text in entries if name in text]
+    return int(re.search(r"Rss:\s+(\d+)", entry)[1])
