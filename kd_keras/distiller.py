@@ -227,8 +227,7 @@ class Distiller(tf.keras.Model):
         """Train the student; the arguments are those of `tf.keras.Model.fit`.
 
         x may also be `kd_keras.data.Views`, with its labels. With a teacher whose outputs are
-        recorded, arrays are taken as the views that were recorded. Either way an epoch leaves out
-        what does not fill its last batch.
+        recorded, arrays are taken as the views that were recorded.
 
         Raises:
             InputError: If there is no teacher or nothing to train, labels are out of range, or the

@@ -209,8 +209,15 @@ def classes_of(model: Any) -> int | None:
     return shape[-1] if isinstance(shape, tuple) else None
 
 
-def require_equal_inputs(teacher: Any, student: Any) -> None:
+def require_equal_inputs(
+    teacher: Any, student: Any, names: tuple[str, str] = ("teacher", "student")
+) -> None:
     """Refuse input specs, as `input_specs` gives them, that no one batch fits.
+
+    Args:
+        teacher: The specs of the one.
+        student: The specs of the other.
+        names: What the two are.
 
     Raises:
         InputError: With both shapes.
@@ -220,8 +227,8 @@ def require_equal_inputs(teacher: Any, student: Any) -> None:
         t.is_compatible_with(s) for t, s in zip(*pairs, strict=True)
     ):
         raise InputError(
-            f"teacher and student see the same batch, but the teacher's input is {pairs[0]} and "
-            f"the student's {pairs[1]}: build both for one input shape"
+            f"{names[0]} and {names[1]} see the same batch, but the {names[0]}'s input is "
+            f"{pairs[0]} and the {names[1]}'s {pairs[1]}: make both of one input shape"
         )
 
 

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
     from kd_keras import pipeline
     from kd_keras.pipeline import page
 
-    if FLAGS.num_shards:
+    if FLAGS.num_shards or FLAGS.shard_index:
         part = {"shard_index": FLAGS.shard_index, "num_shards": FLAGS.num_shards}
         pipeline.fill_cache(FLAGS.config, FLAGS.workdir, overwrite=FLAGS.overwrite, **part)
         return

@@ -58,7 +58,7 @@ class Views:
         augmentation: stream.Augment | None = None,
     ) -> None:
         self.x, self.y = np.asanyarray(x), None if y is None else np.asanyarray(y)
-        self.seed = seed
+        self.seed = int(seed)
         self.normalization, self.augmentation = normalization, augmentation
         if not self.x.ndim or not len(self.x):
             raise InputError("there is no example to look at: x is empty")
@@ -85,9 +85,10 @@ class Views:
         epochs: int,
         first_epoch: int = 0,
         drop_remainder: bool = True,
+        shuffle: bool = True,
         attach: Attach | None = None,
     ) -> tf.data.Dataset:
-        """Shuffled batches of the epochs first_epoch .. epochs-1, in one stream.
+        """Batches of the epochs first_epoch .. epochs-1, in one stream.
 
         With `first_epoch=e` it gives, bit for bit, what the stream from 0 gives after e epochs.
         Under `tf.distribute` a batch is the global batch: replicas and workers get disjoint parts.
@@ -98,6 +99,7 @@ class Views:
             first_epoch: The epoch to begin with.
             drop_remainder: Leave out what does not fill the last batch of an epoch; with the next
                 epoch's order, other examples are left out.
+            shuffle: Whether an epoch has an order of its own; else all have the examples'.
             attach: What a batch's inputs become, given `(x, rows, view)`.
 
         Returns:
@@ -114,7 +116,9 @@ class Views:
             )
 
         def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
-            order = stream.epoch_order(len(self), self.seed, epoch)
+            order = tf.range(len(self), dtype=tf.int64)
+            if shuffle:
+                order = stream.epoch_order(len(self), self.seed, epoch)
             rows = tf.data.Dataset.from_tensor_slices(order)
             rows = rows.batch(batch_size, drop_remainder=drop_remainder)
             return rows.map(lambda batch: (batch, epoch))

@@ -171,7 +171,7 @@ def require_equal_classes(name: str, teacher: Outputs, student: Outputs) -> None
         raise InputError(
             f"{name} needs teacher and student with the same classes; the teacher has "
             f"{shapes[0][-1]}, the student {shapes[1][-1]}: change the student's last layer, or "
-            "map the teacher's classes to the student's with kd_keras.teachers.ClassMap"
+            "map the teacher's classes with kd_keras.teachers.ClassMap (config.teacher.class_map)"
         )
     if shapes[1][-1] == 1:
         raise InputError(

@@ -48,6 +48,19 @@ def load_model(path: str | os.PathLike[str], *, any_keras: bool = False) -> tf.k
     )
 
 
+def may_hold_weights_only(path: str) -> bool:
+    """Whether a file, by its name and what it holds, is of weights rather than a whole model."""
+    if path.endswith((".npz", ".weights.h5")):
+        return True
+    if not path.endswith((".h5", ".hdf5")):
+        return False
+    try:
+        with h5py.File(path, "r") as file:
+            return "model_config" not in file.attrs
+    except OSError:  # missing or damaged, which whoever reads it says
+        return True
+
+
 def _load_saved_model(path: str) -> tf.keras.Model:
     if not os.path.exists(os.path.join(path, "saved_model.pb")):
         raise InputError(f"model folder {path!r} is no SavedModel: it has no saved_model.pb")

@@ -60,7 +60,9 @@ def fill_cache(
         InputError: See `run`; and if the config asks for no cache, or names no folder for it.
     """
     from kd_keras.pipeline import stages
+    from kd_keras.teachers import caching
 
+    caching.require_part(shard_index, num_shards)
     with _job(config, workdir, overwrite=overwrite) as job:
         own = job.config.teacher.cache
         if not own.views or not own.path:

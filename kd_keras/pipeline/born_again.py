@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from kd_keras import schedules
+from kd_keras.data.views import Views
 from kd_keras.distiller import Distiller
 from kd_keras.errors import InputError
 from kd_keras.labels import LabelLoss
@@ -175,6 +176,11 @@ def born_again(
     )
     loss = loss or tf.keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
     LabelLoss(loss, from_logits=from_logits)  # refuses one that does not fit
+    if getattr(teacher, "is_recorded", False):
+        raise InputError(
+            "the teacher's outputs are recorded, and the generations are compared with the teacher "
+            "on other data: give the teacher itself"
+        )
     data = _Data(x, y, batch_size, validation_data)
     with contextlib.ExitStack() as stack:
         folder = directory or stack.enter_context(tempfile.TemporaryDirectory(prefix="kd-again-"))
@@ -315,10 +321,11 @@ def _check_arguments(build_student: Any, generations: Any, x: Any, y: Any) -> No
             "student, such as lambda: kd.models.build('resnet20', ...)"
         )
     check_count(generations)
-    if x is None or (y is None and not isinstance(x, tf.data.Dataset)):
+    brings_labels = isinstance(x, tf.data.Dataset) or (isinstance(x, Views) and x.y is not None)
+    if x is None or (y is None and not brings_labels):
         raise InputError(
-            "born-again networks learn from labels: give x and y, or a tf.data.Dataset as x "
-            "(label_weight=0 leaves the labels out of the loss)"
+            "born-again networks learn from labels: give x and y, or Views or a tf.data.Dataset as "
+            "x (label_weight=0 leaves the labels out of the loss)"
         )
 
 

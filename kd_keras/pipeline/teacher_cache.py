@@ -2,7 +2,6 @@
 
 from kd_keras.pipeline import teaching, training
 from kd_keras.pipeline.job import Job
-from kd_keras.pipeline.workdir import write_json
 from kd_keras.teachers import caching
 
 
@@ -16,15 +15,11 @@ def layers(job: Job) -> tuple[str, ...]:
 
 def fill(job: Job, *, shard_index: int = 0, num_shards: int = 1) -> None:
     """Fill the cache of the teacher's outputs, or a part of it."""
-    own, path = job.config.teacher.cache, teaching.cache_path(job)
+    found = layers(job)
     caching.fill(
-        *(teaching.load(job), job.taught_views, path),
-        layers=layers(job),
-        dtype=own.dtype,
-        top_k=own.top_k or None,
-        batch_size=job.config.data.batch_size,
+        *(teaching.load(job), job.taught_views, teaching.cache_path(job)),
         shard_index=shard_index,
         num_shards=num_shards,
+        **teaching.cache_options(job, found),
     )
-    # A stage is done if its folder is there, wherever the cache lies.
-    write_json(job.workdir.scratch(teaching.CACHE_STAGE, "stage.json"), {"path": str(path)})
+    teaching.record_cache(job, found)

@@ -2,10 +2,12 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from kd_keras import models
 from kd_keras.errors import InputError
 from kd_keras.pipeline import networks
 from kd_keras.pipeline.config import expanded
@@ -23,8 +25,7 @@ from kd_keras.teachers import (
 )
 
 _OF_A_MEMBER = ("model", "options", "path", "epochs", "optimizer")
-_WHOLE = (".keras", ".tflite", ".npy")
-_SOURCE, _QUALITY = "source.json", "quality.json"
+_SOURCE, _QUALITY, _CACHED = "source.json", "quality.json", "stage.json"
 CACHE_STAGE = "teacher_cache"
 
 
@@ -53,8 +54,7 @@ def build_member(job: Job, own: ConfigDict, seed: int) -> Any:
     A file of weights needs `teacher.model`; one that holds all that teaches does not look at it.
     """
     path = expanded(own.path)
-    is_whole = os.path.isdir(path) or path.endswith(_WHOLE)
-    if path and (is_whole or not own.model):
+    if path and not (own.model and models.may_hold_weights_only(path)):
         return as_teacher(path, from_logits=None)
     return networks.build(job, own, seed)
 
@@ -78,8 +78,29 @@ def load(job: Job) -> Teacher:
 
 
 def load_for_training(job: Job) -> Teacher:
-    """What students learn from: the teacher, or the cache of its outputs."""
-    return caching.Cached(cache_path(job)) if job.config.teacher.cache.views else load(job)
+    """What students learn from: the teacher, or the cache of its outputs.
+
+    The cache is checked once more, and what is missing or damaged is made anew: it may lie in a
+    folder that others share.
+    """
+    teacher = load(job)
+    if not job.config.teacher.cache.views:
+        return teacher
+    layers = read_json(job.workdir.path(CACHE_STAGE, _CACHED))["layers"]
+    return caching.cache(teacher, job.taught_views, cache_path(job), **cache_options(job, layers))
+
+
+def cache_options(job: Job, layers: Sequence[str]) -> dict[str, Any]:
+    """The arguments of `caching.cache` and `fill` beside teacher, data and folder."""
+    own = job.config.teacher.cache
+    options = {"dtype": own.dtype, "top_k": own.top_k or None}
+    return {**options, "layers": layers, "batch_size": job.config.data.batch_size}
+
+
+def record_cache(job: Job, layers: Sequence[str]) -> None:
+    """Write down what is cached; a stage is done if its folder is there, wherever the cache is."""
+    found = {"path": str(cache_path(job)), "layers": list(layers)}
+    write_json(job.workdir.scratch(CACHE_STAGE, _CACHED), found)
 
 
 def show_quality(job: Job) -> None:

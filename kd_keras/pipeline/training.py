@@ -24,6 +24,7 @@ from kd_keras.pipeline import (
 from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.staged import Stage
 from kd_keras.teachers import Teacher, as_teacher, evaluation
+from kd_keras.teachers.record_layout import RecordLayout
 
 
 def check(job: Job) -> None:
@@ -91,6 +92,8 @@ def compress(job: Job) -> None:
 def _check_recorded(job: Job, teacher: Teacher) -> None:
     """Refuse what cannot be cached, and predictions that the run cannot use."""
     if job.config.teacher.cache.views:
+        own = job.config.teacher.cache
+        RecordLayout(job.classes, own.dtype, own.top_k or None)
         teacher.fingerprint()
         job.taught_views.identity  # noqa: B018 - it refuses views that no cache can hold
     if teacher.is_recorded:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from kd_keras.data.views import Views
@@ -80,14 +81,21 @@ class Plan:
             found = json.loads(path.read_text())
             if found["version"] != _VERSION:
                 refuse_differences(folder, found, {"version": _VERSION})
-            layout = RecordLayout.from_json(found["outputs"])
-            return cls(found["teacher"], found["data"], layout, found["shard_examples"])
-        except InputError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no cache's description"
+            data, layout = found["data"], RecordLayout.from_json(found["outputs"])
+            sizes = data["examples"], data["views"], found["shard_examples"]
+            if not all(isinstance(size, int) and size >= 1 for size in sizes):
+                raise ValueError(f"sizes {sizes}")
+            return cls(found["teacher"], data, layout, found["shard_examples"])
+        except FileNotFoundError as error:
             raise InputError(
-                f"{str(path)!r} cannot be read ({reason}): make the cache with kd.teachers.cache"
+                f"there is no cache in {str(folder)!r}: make it with kd.teachers.cache"
+            ) from error
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            reason = getattr(error, "strerror", None) or "it does not describe a cache"
+            raise InputError(
+                f"{str(path)!r} is damaged ({reason}): delete the folder and make the cache anew"
             ) from error
 
     def to_json(self) -> dict[str, Any]:
@@ -133,13 +141,23 @@ class Plan:
         path, examples = folder / shard.name, shard.last - shard.first
         return shards.what_is_wrong(path, self.header(shard), self.layout.record, examples)
 
+    def open(self, folder: pathlib.Path, shard: Shard) -> np.ndarray:
+        """The records of a whole file; see `shards.open_records`."""
+        return shards.open_records(folder / shard.name, self.header(shard), self.layout.record)
+
     def adopt(self, folder: pathlib.Path) -> None:
         """Take the folder for this cache, or refuse one that holds another."""
         path = folder / MANIFEST
-        if path.exists():
+        if path.is_file():
             refuse_differences(folder, Plan.read(folder).to_json(), self.to_json())
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"a cache cannot be made in {str(folder)!r} ({error.strerror}): name a folder that "
+                "can be written"
+            ) from error
         temporary = folder / f".{MANIFEST}.{uuid.uuid4().hex}"
         made_with = {"python": platform.python_version(), "tensorflow": tf.__version__}
         text = json.dumps({**self.to_json(), "made_with": made_with}, indent=1, sort_keys=True)

@@ -11,15 +11,19 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from kd_keras import taps
 from kd_keras.data.views import Views
 from kd_keras.errors import InputError
 from kd_keras.taps import Outputs
-from kd_keras.teachers import shards
+from kd_keras.teachers import evaluation, shards
 from kd_keras.teachers.any_model import as_teacher
 from kd_keras.teachers.base import Teacher
 from kd_keras.teachers.cache_plan import Plan, Shard, refuse_differences
 from kd_keras.teachers.record_layout import RecordLayout
 from kd_keras.teachers.recorded import Recorded
+
+_FIRST_EXAMPLE = (0, 0, 1)  # its view, its number, and the number after it
+_ROUNDING = 0.02  # what processors and batch sizes may differ in, and float16 loses
 
 
 def cache(
@@ -118,18 +122,20 @@ def fill(
     Raises:
         InputError: See `cache`; and for a part that does not exist.
     """
-    if not 0 <= shard_index < num_shards:
-        raise InputError(
-            f"shard_index is {shard_index} with num_shards {num_shards}; it must be from 0 to "
-            f"num_shards - 1"
-        )
+    require_part(shard_index, num_shards)
+    if not (isinstance(batch_size, int) and batch_size >= 1):
+        raise InputError(f"batch_size is {batch_size!r}; it must be a whole number from 1")
     views = _views_of(dataset)
     teacher = as_teacher(teacher, from_logits=from_logits)
+    if teacher.is_recorded:
+        raise InputError("the teacher's outputs are recorded already: give it to the distiller")
     run = _runner(teacher, tuple(layers), views)
-    first_example = next(iter(views.in_order(np.array([[0, 0, 1]]))))
-    plan = Plan.of(teacher, views, RecordLayout.of(run(first_example), dtype, top_k))
+    first = run(next(iter(views.in_order(np.array([_FIRST_EXAMPLE])))))
+    layout = RecordLayout.of(first, dtype, top_k)
+    plan = Plan.of(teacher, views, layout)
     folder = pathlib.Path(path)
     plan.adopt(folder)
+    _require_same_outputs(folder, plan, layout.encode(first)[0])
     shards.remove_stale(folder)
     mine = [shard for n, shard in enumerate(plan.shards()) if n % num_shards == shard_index]
     missing = [shard for shard in mine if _is_missing(folder, plan, shard)]
@@ -142,6 +148,16 @@ def fill(
                     records = plan.layout.encode(run(next(batches)))
                     append(records)
                     bar.update(len(records))
+
+
+def require_part(shard_index: Any, num_shards: Any) -> None:
+    """Refuse a part of a cache that does not exist."""
+    are_whole = isinstance(shard_index, int) and isinstance(num_shards, int)
+    if not are_whole or not 0 <= shard_index < num_shards:
+        raise InputError(
+            f"shard_index is {shard_index!r} with num_shards {num_shards!r}; they must be whole "
+            "numbers, shard_index from 0 to num_shards - 1"
+        )
 
 
 class Cached(Recorded):
@@ -164,7 +180,7 @@ class Cached(Recorded):
             wrong = self._plan.what_is_wrong(self.path, shard)
             if wrong:
                 raise InputError(
-                    f"{str(self.path / shard.name)!r} cannot be used: {wrong}; delete it and call "
+                    f"{str(self.path / shard.name)!r} cannot be used: {wrong}; call "
                     "kd.teachers.cache again, which makes it anew"
                 )
 
@@ -214,39 +230,63 @@ class Cached(Recorded):
         return [np.ascontiguousarray(taken[name]) for name in taken.dtype.names or ()]
 
     def _open(self, view: int, number: int) -> np.ndarray:
-        shard = self._plan.shard(view, number)
-        header, record = self._plan.header(shard), self._plan.layout.record
-        return shards.open_records(self.path / shard.name, header, record)
+        return self._plan.open(self.path, self._plan.shard(view, number))
 
 
 def _views_of(dataset: Any) -> Views:
     if isinstance(dataset, Views):
         return dataset
-    if isinstance(dataset, tf.data.Dataset):
+    if isinstance(dataset, tuple):
+        return Views(*dataset)
+    if isinstance(dataset, tf.data.Dataset | dict):
         raise InputError(
-            "a tf.data.Dataset does not number its examples, so their teacher's outputs cannot be "
-            "found again: give kd.data.Views(x, y, ...), or the array of inputs"
+            f"the dataset is a {type(dataset).__name__}, which does not number its examples, so "
+            "their teacher's outputs cannot be found again: give kd.data.Views(x, y, ...), or the "
+            "array of inputs"
         )
     return Views(dataset)
 
 
 def _runner(teacher: Teacher, layers: tuple[str, ...], views: Views) -> Any:
     """A function from a batch of inputs to the teacher's outputs as arrays."""
-    spec = views.in_order(np.array([[0, 0, 1]])).element_spec
-    signature = tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
+    found = views.in_order(np.array([_FIRST_EXAMPLE])).element_spec
+    spec = tf.TensorSpec([None, *found.shape[1:]], found.dtype)
+    known = teacher.input_specs()
+    if known is not None:
+        taps.require_equal_inputs(known, spec, ("teacher", "data"))
     weights: list[float] = []
 
-    @tf.function(input_signature=[signature], autograph=False)
     def outputs(x: tf.Tensor) -> Any:
-        found = teacher.outputs(x, layers)
-        weights[:] = [weight for _, weight in found.members]
-        return found.logits, found.layers, [logits for logits, _ in found.members]
+        given = teacher.outputs(x, layers)
+        weights[:] = [weight for _, weight in given.members]
+        return given.logits, given.layers, [logits for logits, _ in given.members]
+
+    graph = evaluation.graph(outputs, spec)
 
     def run(x: tf.Tensor) -> Outputs:
-        logits, heard, members = tf.nest.map_structure(lambda value: value.numpy(), outputs(x))
+        logits, heard, members = graph(x)
         return Outputs(logits, heard, tuple(zip(members, weights, strict=True)))
 
     return run
+
+
+def _require_same_outputs(folder: pathlib.Path, plan: Plan, first: np.ndarray) -> None:
+    """Refuse a cache that says of the first example what the teacher does not.
+
+    A fingerprint knows nothing of names, and layers are kept by theirs.
+    """
+    shard = plan.shard(0, 0)
+    if plan.what_is_wrong(folder, shard):
+        return
+    [stored] = plan.open(folder, shard)[:1]
+    for name in first.dtype.names or ():
+        one, other = (np.asarray(record[name], np.float64) for record in (first, stored))
+        is_real = np.issubdtype(first[name].dtype, np.floating)
+        if is_real and np.abs(one - other).max() > _ROUNDING * max(np.abs(other).max(), 1.0):
+            raise InputError(
+                f"the cache in {str(folder)!r} is of other outputs: {name!r} of its first example "
+                "is not the teacher's; name another folder, or delete this one"
+            )
 
 
 def _is_missing(folder: pathlib.Path, plan: Plan, shard: Shard) -> bool:

@@ -76,11 +76,16 @@ def calibration_error(confidences: np.ndarray, hits: np.ndarray, *, bins: int = 
     return float(np.abs(gaps).sum() / len(hits))
 
 
-def graph(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A function of a batch as a graph that gives arrays, and raises an `InputError` as it is."""
+def graph(read: Callable[[Any], Any], spec: tf.TensorSpec | None = None) -> Callable[[Any], Any]:
+    """A function of a batch as a graph that gives arrays, and raises an `InputError` as it is.
+
+    Args:
+        read: The function.
+        spec: Of the batch, where it is known, so that one graph does for batches of every size.
+    """
     refusals: list[InputError] = []
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(input_signature=[spec] if spec else None, reduce_retracing=spec is None)
     def run(x: Any) -> Any:
         try:
             return read(x)

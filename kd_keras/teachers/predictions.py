@@ -105,7 +105,7 @@ def _opened(path: pathlib.Path) -> np.ndarray:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or "it holds no array of numbers, or part of one"
         raise InputError(
             f"predictions {str(path)!r} cannot be read ({reason}): give an .npy file of numbers "
             "(examples, classes)"

@@ -62,6 +62,8 @@ class RecordLayout:
         """The layout for outputs such as these, of one batch."""
         layers = {name: tuple(outputs.layers[name].shape[1:]) for name in sorted(outputs.layers)}
         weights = tuple(float(weight) for _, weight in outputs.members)
+        dtype = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+        top_k = int(top_k) if isinstance(top_k, np.integer) else top_k
         return cls(int(outputs.logits.shape[-1]), dtype, top_k, weights, layers)
 
     @property

@@ -40,22 +40,32 @@ def writing(path: pathlib.Path, header: dict[str, Any]) -> Iterator[Callable[[np
     Yields:
         A function that appends records, `(n,)` of a structured type.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    writer = tf.io.TFRecordWriter(str(temporary))
     try:
-        with tf.io.TFRecordWriter(str(temporary)) as writer:
+        with _naming(path):
             writer.write(_encoded(header))
 
-            def append(records: np.ndarray) -> None:
+        def append(records: np.ndarray) -> None:
+            with _naming(path):
                 for record in records:
                     writer.write(record.tobytes())
 
-            yield append
+        yield append
+        with _naming(path):
+            writer.close()
         os.replace(temporary, path)
-    except tf.errors.OpError as error:  # the disk is full, the folder not writable
-        raise OSError(f"cannot write {path}: {error.message}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+    """Have what fails in writing, as on a full disk, say which file it was."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(f"cannot write {path}: {error.message}") from error
 
 
 def what_is_wrong(

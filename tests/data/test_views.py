@@ -124,14 +124,14 @@ def test_a_memory_map_is_the_array_and_keeps_no_memory(tmp_path: pathlib.Path) -
         *(v.batches(batch_size=4000, epochs=1) for v in (found, expected)), strict=True
     ):
         np.testing.assert_array_equal(one, other)
-    assert resident_kilobytes("images.npy") < mapped.nbytes / 1024 / 2
+    assert resident_kilobytes(tmp_path / "images.npy") < mapped.nbytes / 1024 / 2
 
 
-def resident_kilobytes(name: str) -> int:
+def resident_kilobytes(path: pathlib.Path) -> int:
     """What a mapped file takes of this process' memory."""
     maps = pathlib.Path("/proc/self/smaps")
     if not maps.exists():
         pytest.skip("only Linux tells how much of a mapped file is in memory")
-    entries = maps.read_text().split("VmFlags")
-    [entry] = [text for text in entries if name in text]
-    return int(re.search(r"Rss:\s+(\d+)", entry)[1])
+    entries = [text for text in maps.read_text().split("VmFlags") if str(path) in text]
+    assert entries
+    return sum(int(size) for text in entries for size in re.findall(r"\nRss:\s+(\d+)", text))

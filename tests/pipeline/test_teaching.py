@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,6 +87,25 @@ def test_a_cache_filled_in_parts_is_not_filled_again(tmp_path: pathlib.Path) -> 
     run(given, tmp_path / "run")
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shared").iterdir()}
     assert after == before
+    weights = student_of(tmp_path / "run")
+    shard = next((tmp_path / "shared").glob("view001*"))
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-20])
+    shutil.rmtree(tmp_path / "run" / "student")
+    assert_same(run(given, tmp_path / "run"), weights)
+    assert shard.read_bytes() == content, "a stage that opens the cache makes it whole"
+    put_another_teachers_cache(given, tmp_path / "shared")
+    shutil.rmtree(tmp_path / "run" / "student")
+    with pytest.raises(InputError) as error:
+        run(given, tmp_path / "run")
+    one_line(error, "from another teacher", str(tmp_path / "shared"))
+
+
+def put_another_teachers_cache(given: ConfigDict, folder: pathlib.Path) -> None:
+    shutil.rmtree(folder)
+    other = ConfigDict({**given.to_dict(), "seed": given.get("seed", 0)})
+    other.teacher.epochs = 1
+    pipeline.fill_cache(other, folder.parent / "other", shard_index=0, num_shards=1)
 
 
 def test_files_teach_as_the_network_did(
@@ -122,6 +142,17 @@ def linear_classifier(order: np.ndarray) -> Any:
     model = tf.keras.Sequential(layers)
     model.layers[-1].set_weights([fitted.coef_.T[:, order], fitted.intercept_[order]])
     return model
+
+
+def test_a_whole_model_in_h5_needs_no_other_change(
+    live: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """The config names a network, for which files of weights are taken."""
+    teacher_of(live).save(tmp_path / "teacher.h5")
+    with started(config(path=str(tmp_path / "teacher.h5"), model="mlp-7"), tmp_path) as job:
+        stages._run(job, UP_TO_STUDENT[:2], total=2)
+        found = teaching.load(job).model.get_weights()
+    assert_same(found, teacher_of(live).get_weights())
 
 
 def test_a_file_that_has_changed_is_refused(live: pathlib.Path, tmp_path: pathlib.Path) -> None:

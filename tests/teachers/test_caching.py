@@ -340,8 +340,9 @@ def test_other_pixels_are_refused_when_training(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, ("cannot be read", "No such file")),
-        ("{", ("cannot be read", "no cache's description")),
+        (None, ("there is no cache",)),
+        ('{"version": 1, "data": [], "outputs": {"layers": []}}', ("damaged",)),
+        ("{", ("damaged", "delete the folder")),
         ('{"version": 7}', ("another version", "7, not 1")),
     ],
 )
@@ -382,11 +383,74 @@ def test_bad_caching(tmp_path: pathlib.Path) -> None:
             "shard_index is 2",
         ),
         (lambda: caching.cache(net(4), x * np.nan, tmp_path), "not finite"),
+        (lambda: caching.cache(net(4), x, tmp_path, batch_size=0), "batch_size is 0"),
+        (lambda: caching.cache(net(4), x[:, :3], tmp_path), "[None, 3]"),
+        (lambda: caching.cache(net(4), x, pathlib.Path(__file__)), "cannot be made in"),
+        (lambda: caching.cache(net(4), {"x": x}, tmp_path), "is a dict"),
         (lambda: caching.cache(net(4), x, tmp_path, layers=("high",)), "'high'"),
     ]:
         with pytest.raises(InputError) as error:
             act()
         one_line(error, word)
+
+
+def named(first: str, second: str) -> Any:
+    """Two layers with the same weights whatever they are called."""
+    start = keras.Input((4,))
+    x = keras.layers.Dense(4, "tanh", name=first)(start)
+    x = keras.layers.Dense(4, "tanh", name=second)(x)
+    model = keras.Model(start, keras.layers.Dense(3)(x))
+    for number, weight in enumerate(model.trainable_variables):
+        weight.assign(np.random.default_rng(number).normal(0, 0.7, weight.shape))
+    return model
+
+
+@pytest.mark.any_keras
+def test_layers_that_exchanged_their_names_are_found_out(tmp_path: pathlib.Path) -> None:
+    x = batch(8)[0]
+    caching.cache(named("a", "b"), x, tmp_path / "model", layers=("a",))
+    with pytest.raises(InputError) as error:
+        caching.cache(named("b", "a"), x, tmp_path / "model", layers=("a",))
+    one_line(error, "'layer/a'", "not the teacher's")
+    members = {"p": net(4), "q": net(6)}
+    caching.cache(kd.Ensemble(members), x, tmp_path / "ensemble", layers=("p/features",))
+    exchanged = kd.Ensemble({"q": net(4), "p": net(6)})
+    with pytest.raises(InputError):
+        caching.cache(exchanged, x, tmp_path / "ensemble", layers=("p/features",))
+
+
+@pytest.mark.any_keras
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda x: np.full((len(x), 3), np.nan), ("finite numbers",)),
+        (lambda x: np.ones((len(x), 3)), ("sum to 1",)),
+        (lambda x: np.full((len(x) + 1, 3), 1 / 3), ("return one row for each example",)),
+    ],
+)
+def test_what_a_function_may_not_give_is_said_in_one_line(
+    function: Any, words: tuple, tmp_path: pathlib.Path
+) -> None:
+    teacher = kd.teachers.FunctionTeacher(function, classes=3, fingerprint="1")
+    with pytest.raises(InputError) as error:
+        caching.cache(teacher, batch(8)[0], tmp_path)
+    one_line(error, *words)
+
+
+@pytest.mark.any_keras
+def test_fit_on_arrays_takes_the_steps_of_keras_own(tmp_path: pathlib.Path) -> None:
+    x, y = batch(EXAMPLES)
+    cached = caching.cache(net(8), x, tmp_path, dtype="float32")
+    found = []
+    for teacher in (net(8), cached):
+        model = kd.Distiller(net(4, seed=2), teacher, [kd.SoftTargets()], 0.5)
+        model.compile("sgd", crossentropy())
+        model.fit(x, y, batch_size=12, epochs=2, shuffle=False, verbose=0)
+        assert int(model.optimizer.iterations) == 2 * 4
+        found.append(values(model.student))
+    assert_same(*found, atol=1e-6)
+    model.fit(x, y, batch_size=12, steps_per_epoch=1, verbose=0)
+    assert int(model.optimizer.iterations) == 2 * 4 + 1
 
 
 def _fill_part(folder: str, index: int, parts: int) -> None:

@@ -58,7 +58,7 @@ MIRROR = kd.data.Augmentation({"horizontal_flip": {}}, 3)
         (ONE_NAN, Predictions, ("not finite in row 7",)),
         (LOGITS[0], Predictions, ("shape (3,)", "(examples, classes)")),
         (np.zeros((4, 3), int), Predictions, ("dtype int64",)),
-        (np.array([{"a": 1}], object), Predictions, ("cannot be read", "Python objects")),
+        (np.array([{"a": 1}], object), Predictions, ("cannot be read", "no array of numbers")),
         (LOGITS, lambda p: Predictions(p).require_same(views(9)), ("24 examples", "are 9")),
         (
             LOGITS,
