@@ -21,10 +21,13 @@ _BATCH = 64
 class _Recorder:
     """Stands in for a quantizer: lets values through as they are and notes their range."""
 
-    def __init__(self) -> None:
-        self.ranges: dict[int, tuple[Any, Any, float, float]] = {}
+    def __init__(self, quantizer: Any, ranges: dict[int, tuple[Any, Any, float, float]]) -> None:
+        self._quantizer = quantizer
+        self.ranges = ranges
 
-    def __call__(self, inputs: Any, training: Any, weights: dict[str, Any], **_: Any) -> Any:
+    def __call__(self, inputs: Any, training: Any, weights: Any, **_: Any) -> Any:
+        if "min_var" not in (weights or ()):  # a user's quantizer that has a fixed range, or none
+            return self._quantizer(inputs, training, weights=weights)
         low, high = weights["min_var"], weights["max_var"]
         # Zero is always in the range: TFLite represents it exactly.
         _, _, least, most = self.ranges.get(id(low), (low, high, 0.0, 0.0))
@@ -44,22 +47,25 @@ def seed(quantized: tf.keras.Model, images: np.ndarray) -> None:
     for layer in quantized.layers:
         for weight, quantizer, variables in getattr(layer, "_weight_vars", ()):
             quantizer(weight, True, weights=variables)
-    recorder = _Recorder()
-    with _in_place_of_quantizers(quantized, recorder):
+    ranges: dict[int, tuple[Any, Any, float, float]] = {}
+    with _in_place_of_quantizers(quantized, ranges):
         for start in range(0, len(images), _BATCH):
             quantized(images[start : start + _BATCH], training=False)
-    for low, high, least, most in recorder.ranges.values():
+    for low, high, least, most in ranges.values():
         low.assign(least)
         high.assign(most)
 
 
 @contextlib.contextmanager
-def _in_place_of_quantizers(quantized: tf.keras.Model, recorder: _Recorder) -> Iterator[None]:
+def _in_place_of_quantizers(quantized: tf.keras.Model, ranges: dict) -> Iterator[None]:
     slots = list(_quantizer_slots(quantized))
     before = [getattr(owner, name) for owner, name in slots]
     try:
         for (owner, name), quantizer in zip(slots, before, strict=True):
-            setattr(owner, name, [recorder] if isinstance(quantizer, list) else recorder)
+            if isinstance(quantizer, list):
+                setattr(owner, name, [_Recorder(quantizer[0], ranges)])
+            else:
+                setattr(owner, name, _Recorder(quantizer, ranges))
         yield
     finally:
         for (owner, name), quantizer in zip(slots, before, strict=True):

@@ -10,23 +10,33 @@ Example (``distiller`` is any ``tf.keras.Model`` that trains ``pruned`` in its `
     student = pruning.finish(pruned)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from kd_keras.compression import toolkit
+from kd_keras.compression import kernels, order, pruning_patterns, rebuilding, toolkit
+from kd_keras.compression.sensitivity import sensitivity
 from kd_keras.errors import InputError
+
+__all__ = ["apply", "callbacks", "finish", "sensitivity"]
 
 
 def apply(
     student: tf.keras.Model,
     *,
-    sparsity: float,
-    begin_step: int,
-    end_step: int,
+    sparsity: float | None = None,
+    begin_step: int = 0,
+    end_step: int | None = None,
     initial_sparsity: float = 0.0,
     frequency: int = 100,
+    schedule: str = "polynomial",
+    per_layer: Mapping[str, float] | None = None,
+    block_size: Sequence[int] = (1, 1),
+    block_pooling: str = "avg",
+    pattern: str | None = None,
+    policy: str | None = None,
     training_steps: int | None = None,
     skip: Sequence[str] = (),
 ) -> tf.keras.Model:
@@ -36,12 +46,20 @@ def apply(
 
     Args:
         student: a built Functional or Sequential model; it is not changed.
-        sparsity: share of zeros in each kernel at the end, in [0, 1).
+        sparsity: share of zeros in each kernel at the end, in [0, 1). Not with ``pattern``.
         begin_step: training step of the first pruning, at least 0.
-        end_step: training step at which ``sparsity`` is reached, after ``begin_step``.
+        end_step: training step at which ``sparsity`` is reached, or under a constant schedule the
+            last one at which weights are chosen; after ``begin_step``. Not with ``pattern``.
         initial_sparsity: share of zeros at ``begin_step``, from 0 to ``sparsity``.
-        frequency: steps between two prunings. The last one always falls on ``end_step``; the first
-            is up to ``frequency`` steps later than ``begin_step`` for that.
+        frequency: steps between two prunings. Under a polynomial schedule the last one always falls
+            on ``end_step``; the first is up to ``frequency`` steps later than ``begin_step``.
+        schedule: "polynomial", or "constant": ``sparsity`` from ``begin_step`` on.
+        per_layer: ``sparsity`` of single layers by name; ``initial_sparsity`` is no more than it.
+        block_size: sides of the blocks, along inputs and outputs, that a dense kernel is pruned in.
+        block_pooling: a block's magnitude is the "avg" or "max" of its weights'.
+        pattern: "2:4", two zeros in each four consecutive input channels, from the first training
+            step on. Layers whose input channels are no multiple of 4 are left dense.
+        policy: "xnnpack" prunes the 1x1 convolutions only, in models that XNNPACK then runs faster.
         training_steps: steps that the training will have, where known: checked against
             ``end_step``.
         skip: names of layers to leave as they are.
@@ -51,31 +69,55 @@ def apply(
 
     Raises:
         InputError: a share or step is out of its range, the schedule is longer than the training,
-            a name in ``skip`` is no layer, the model has no kernel to prune or is subclassed, or
+            a name is no layer, a layer or the model does not fit the blocks, pattern or policy,
+            the model has no kernel to prune, is clustered, quantization-aware or subclassed, or
             TensorFlow runs with Keras 3.
     """
-    sparsity_library = toolkit.tfmot().sparsity.keras
+    library = toolkit.tfmot().sparsity.keras
     toolkit.require_graph(student)
+    order.require_before_pruning(student)
+    options = pruning_patterns.wrapper_options(block_size, block_pooling, pattern)
+    if pattern:
+        _check_pattern(sparsity, end_step, per_layer)
+        # tfmot makes this mask at the first training step, whatever the schedule.
+        sparsity, begin_step, end_step, schedule = 0.5, 0, 1, "constant"
+    if sparsity is None or end_step is None:
+        raise InputError(
+            "sparsity and end_step are missing; only with pattern='2:4' are none needed"
+        )
     _check_shares(sparsity, initial_sparsity)
     _check_steps(begin_step, end_step, frequency, training_steps)
-    chosen = _prunable_names(student, skip)
+    if schedule not in ("polynomial", "constant"):
+        raise InputError(f"schedule {schedule!r} is not known; give 'polynomial' or 'constant'")
+    possible = pruning_patterns.possible_layers(student, pattern, policy)
+    names = kernels.chosen(student, "prune", skip=skip, per_layer=per_layer, possible=possible)
+    pruning_patterns.require_blocks_fit(student, names, block_size)
+    targets = {name: (per_layer or {}).get(name, sparsity) for name in names}
+    for target in targets.values():
+        _check_shares(target, min(initial_sparsity, target))
     every = min(frequency, end_step - begin_step)
-    schedule = sparsity_library.PolynomialDecay(
-        initial_sparsity=initial_sparsity,
-        final_sparsity=sparsity,
-        # tfmot prunes only at begin + k * frequency, so this makes the last one hit the end.
-        begin_step=end_step - (end_step - begin_step) // every * every,
-        end_step=end_step,
-        frequency=every,
-    )
+
+    def scheduled(target: float) -> Any:
+        if schedule == "constant":
+            # The first training step is 1: at 0 tfmot would miss it.
+            return library.ConstantSparsity(target, max(begin_step, 1), end_step, frequency)
+        return library.PolynomialDecay(
+            initial_sparsity=min(initial_sparsity, target),
+            final_sparsity=target,
+            # tfmot prunes only at begin + k * frequency, so this makes the last one hit the end.
+            begin_step=end_step - (end_step - begin_step) // every * every,
+            end_step=end_step,
+            frequency=every,
+        )
 
     def wrapped(layer: Any) -> Any:
         copy = toolkit.copy_layer(layer)
-        if layer.name not in chosen:
+        if layer.name not in targets:
             return copy
-        return sparsity_library.prune_low_magnitude(copy, pruning_schedule=schedule)
+        target = scheduled(targets[layer.name])
+        return library.prune_low_magnitude(copy, pruning_schedule=target, **options)
 
-    return _rebuilt(student, wrapped)
+    return rebuilding.rebuilt(student, wrapped)
 
 
 def callbacks(model: tf.keras.Model) -> list[tf.keras.callbacks.Callback]:
@@ -90,7 +132,8 @@ def finish(model: tf.keras.Model) -> tf.keras.Model:
         model: a model from ``apply``, trained to its ``end_step``.
 
     Raises:
-        InputError: the model is not from ``apply``, or its schedule has not been completed.
+        InputError: the model is not from ``apply``, its schedule has not been completed, or its
+            pattern was never made.
     """
     wrappers = _require_pruned(model)
     step, end = int(wrappers[0].pruning_step.numpy()), wrappers[0].pruning_schedule.end_step
@@ -99,8 +142,15 @@ def finish(model: tf.keras.Model) -> tf.keras.Model:
             f"model {model.name!r} is not pruned to the end: it was trained to step {max(step, 0)} "
             f"of {end}; train it on (with pruning.callbacks), or apply with an earlier end_step"
         )
+    if any(la.sparsity_m_by_n and np.all(la.pruning_vars[0][1]) for la in wrappers):
+        raise InputError(
+            f"model {model.name!r} has no zeros: the pattern 2:4 is made at training step 1, which "
+            "its optimizer had passed; compile with a new optimizer"
+        )
     _zero_masked_weights(wrappers)
-    return _rebuilt(model, lambda layer: toolkit.copy_layer(getattr(layer, "layer", layer)))
+    return rebuilding.rebuilt(
+        model, lambda layer: toolkit.copy_layer(layer.layer if _is_wrapper(layer) else layer)
+    )
 
 
 class _CountSteps(tf.keras.callbacks.Callback):
@@ -135,54 +185,29 @@ class _CountSteps(tf.keras.callbacks.Callback):
                 wrapper.pruning_step.assign(step)
 
 
-def _rebuilt(model: tf.keras.Model, rebuild: Callable[[Any], Any]) -> tf.keras.Model:
-    """Clones ``model`` with ``rebuild`` on each layer, and copies each layer's weights over."""
-    pairs: list[tuple[Any, Any]] = []
-
-    def clone(layer: Any) -> Any:
-        if isinstance(layer, tf.keras.Model):
-            return tf.keras.models.clone_model(layer, clone_function=clone)
-        pairs.append((layer, rebuild(layer)))
-        return pairs[-1][1]
-
-    result = tf.keras.models.clone_model(model, clone_function=clone)
-    for old, new in pairs:
-        new.set_weights(old.get_weights())
-    return result
-
-
 def _zero_masked_weights(wrappers: list[Any]) -> None:
     for wrapper in wrappers:
         for weight, mask, _ in wrapper.pruning_vars:
             weight.assign(weight * mask)
 
 
+def _is_wrapper(layer: Any) -> bool:
+    return hasattr(layer, "pruning_vars")
+
+
 def _require_pruned(model: tf.keras.Model) -> list[Any]:
-    wrappers = [layer for layer in toolkit.leaf_layers(model) if hasattr(layer, "pruning_vars")]
+    wrappers = [layer for layer in toolkit.leaf_layers(model) if _is_wrapper(layer)]
     if not wrappers:
         raise InputError(f"model {model.name!r} is not being pruned; give the one from apply")
     return wrappers
 
 
-def _prunable_names(student: tf.keras.Model, skip: Sequence[str]) -> set[str]:
-    layers = tf.keras.layers
-    kinds = {
-        *(layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D),
-        *(layers.Conv2DTranspose, layers.Conv3DTranspose),
-        *(layers.SeparableConv1D, layers.SeparableConv2D),
-    }
-    found = {layer.name for layer in toolkit.leaf_layers(student) if type(layer) in kinds}
-    for name in skip:
-        if name not in {layer.name for layer in toolkit.leaf_layers(student)}:
-            raise InputError(
-                f"layer {name!r} in skip is not in model {student.name!r}; "
-                f"it can prune: {', '.join(sorted(found))}"
-            )
-    if not found - set(skip):
+def _check_pattern(sparsity: Any, end_step: Any, per_layer: Any) -> None:
+    if sparsity not in (None, 0.5) or end_step is not None or per_layer:
         raise InputError(
-            f"model {student.name!r} has no layer to prune; convolution and dense layers can be"
+            "pattern '2:4' is a sparsity of 0.5 in all layers from the first step on; "
+            "leave sparsity, end_step and per_layer out"
         )
-    return found - set(skip)
 
 
 def _check_shares(sparsity: float, initial_sparsity: float) -> None:

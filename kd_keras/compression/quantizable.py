@@ -1,5 +1,6 @@
-"""Prepares a student's graph so that tfmot quantizes all of it, or says why it cannot."""
+"""Prepares a student's graph for tfmot, and says which layers it leaves in float, and why."""
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -14,17 +15,21 @@ _BATCH_NORMS = ("BatchNormalization", "SyncBatchNormalization")
 _ACTIVATIONS = ("linear", "relu", "swish", "gelu", "softmax", "sigmoid", "tanh")
 
 
-def fused_copy(student: tf.keras.Model) -> tf.keras.Model:
+def fused_copy(student: tf.keras.Model, apart: Collection[str] = ()) -> tf.keras.Model:
     """A copy in which a convolution or dense layer owns the ReLU layer that directly follows it.
 
     tfmot leaves the kernel before a bare ReLU layer in float, without a word; inside the layer it
     quantizes both. The ReLU layer stays, as an identity of the same name, so that it can be read.
-    The output of the layer before it is then that after ReLU.
+    The output of the layer before it is then that after ReLU. Layers in ``apart`` stay as they are.
     """
     copy = toolkit.copy_model(student)
     relus = [layer for layer in copy.layers if _is_plain_relu(layer)]
     owners = {relu.name: _owner(relu, copy) for relu in relus}
-    fused = {relu: owner for relu, owner in owners.items() if owner is not None}
+    fused = {
+        relu: owner
+        for relu, owner in owners.items()
+        if owner is not None and not {relu, owner} & set(apart)
+    }
     if not fused:
         return copy
 
@@ -41,41 +46,90 @@ def fused_copy(student: tf.keras.Model) -> tf.keras.Model:
     return result
 
 
-def require_quantizable(model: tf.keras.Model, registries: tuple[Any, ...]) -> None:
-    """Refuses a model with layers that tfmot rejects.
+def left_in_float(
+    model: tf.keras.Model,
+    registries: tuple[Any, ...],
+    asked: Collection[str] = (),
+    configured: Collection[str] = (),
+) -> dict[str, str]:
+    """The layers that cannot be quantized, or shall not be, and the reason for each.
 
     Args:
         model: a copy as ``fused_copy`` makes it (each layer is called in this model only).
         registries: tfmot's quantize registries that must know each layer.
+        asked: names of layers that the user wants in float.
+        configured: names of layers with a ``QuantizeConfig`` of their own, whatever they are.
 
-    Raises:
-        InputError: lists all such layers by name, with the reason.
+    Returns:
+        Reasons by layer name, in the model's order.
     """
-    rejected = {
-        layer.name: reason
-        for layer in model.layers
-        if (reason := _reason_against(layer, registries)) is not None
-    }
-    if rejected:
-        listed = ", ".join(f"{name} ({reason})" for name, reason in rejected.items())
-        raise InputError(
-            f"model {model.name!r} cannot be quantized because of {listed}; "
-            "replace these layers, or leave quantization to the export"
-        )
+    left: dict[str, str] = {}
+    for layer in model.layers:
+        if layer.name in configured:
+            continue
+        reason = "asked for" if layer.name in asked else _reason_against(layer, registries)
+        producer = _producer(layer) if type(layer).__name__ in _BATCH_NORMS else None
+        if reason is None and producer is not None and producer.name in {*left, *configured}:
+            # tfmot folds it into that layer, or not at all.
+            reason = f"{type(layer).__name__} after {producer.name}"
+        if reason is not None:
+            left[layer.name] = reason
+    return left
 
 
-def require_ranges(quantized: tf.keras.Model) -> None:
-    """InputError if a kernel was left in float: then the int8 file would differ from the model."""
+def overlooked(quantized: tf.keras.Model) -> list[str]:
+    """The layers whose kernels tfmot left in float though it quantizes their outputs.
+
+    It does so, without a word, before a bare ReLU6 layer.
+    """
     left = []
     for layer in quantized.layers:
         names = [weight.name.split("/")[-1] for weight in layer.weights]
-        if any("kernel" in name for name in names) and not any("_min" in name for name in names):
+        kernel = any("kernel" in name for name in names)
+        if kernel and _is_wrapped(layer) and not getattr(layer, "_weight_vars", ()):
             left.append(layer.name.removeprefix("quant_"))
-    if left:
-        raise InputError(
-            f"model {quantized.name!r} cannot be quantized: tfmot leaves the kernels of "
-            f"{', '.join(left)} in float, for the layer after them; put BatchNormalization between"
-        )
+    return left
+
+
+def in_float(quantized: tf.keras.Model) -> list[str]:
+    """The user's names of the layers that a quantization-aware model computes in float."""
+    left = []
+    for layer in quantized.layers:
+        if isinstance(layer, tf.keras.layers.InputLayer) or type(layer).__name__ == "QuantizeLayer":
+            continue
+        config = type(getattr(layer, "quantize_config", None)).__name__
+        # tfmot quantizes the output of a float layer where a quantized one reads it.
+        if not _is_wrapped(layer) or config == "OutputOnlyConfig":
+            left.append(layer.name.removeprefix("quant_"))
+    apart = {*left, *overlooked(quantized)}
+    names = [layer.name.removeprefix("quant_") for layer in quantized.layers]
+    return [name for name in names if name in apart]
+
+
+def require_rebuildable(student: tf.keras.Model) -> None:
+    """InputError if a Lambda layer holds a Python lambda: tfmot rebuilds layers from configs."""
+    for layer in toolkit.leaf_layers(student):
+        if isinstance(layer, tf.keras.layers.Lambda) and layer.function.__name__ == "<lambda>":
+            raise InputError(
+                f"layer {layer.name!r} of model {student.name!r} is a Lambda of a Python lambda, "
+                "which cannot be rebuilt from its configuration; make it a layer class"
+            )
+
+
+def require_layers(student: tf.keras.Model, named: Mapping[str, Collection[str]]) -> None:
+    """InputError if a name, given under the argument that is its key, is no layer."""
+    names = [layer.name for layer in student.layers]
+    for argument, given in named.items():
+        for name in given:
+            if name not in names:
+                raise InputError(
+                    f"layer {name!r} in {argument} is not in model {student.name!r}; "
+                    f"it has: {', '.join(names)}"
+                )
+
+
+def _is_wrapped(layer: Any) -> bool:
+    return hasattr(layer, "quantize_config")
 
 
 def _reason_against(layer: Any, registries: tuple[Any, ...]) -> str | None:

@@ -1,4 +1,4 @@
-"""Quantization-aware training to 8 bits, with or without the zeros of pruning kept (PQAT).
+"""Quantization-aware training to 8 bits, keeping zeros (PQAT), clusters (CQAT) or both (PCQAT).
 
 Jacob et al. (2018), through tensorflow-model-optimization: rounding is simulated in the forward
 pass, so that the weights adapt to it, and the int8 file then predicts as the model does.
@@ -13,79 +13,132 @@ Example (``distiller`` is any ``tf.keras.Model`` that trains ``quantized`` in it
 import os
 import tempfile
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from kd_keras.compression import activation_ranges, quantizable, toolkit
+from kd_keras.compression import (
+    activation_ranges,
+    keeping,
+    order,
+    quantizable,
+    rebuilding,
+    toolkit,
+)
 from kd_keras.errors import InputError
 from kd_keras.models import load_model
 
 
 def apply(
-    student: tf.keras.Model, *, calibration: np.ndarray, keep_zeros: bool = True
+    student: tf.keras.Model,
+    *,
+    calibration: np.ndarray,
+    keep_zeros: bool = True,
+    keep_clusters: bool = False,
+    float_layers: Sequence[str] = (),
+    configs: Mapping[str, Any] | None = None,
+    strict: bool = False,
 ) -> tf.keras.Model:
     """Returns a quantization-aware copy of ``student``, ready to predict and to train.
 
     All ranges are set: the kernels' from their values, the activations' from ``calibration``.
+
+    Layers that tfmot rejects are left in float, with one warning that names them and the reasons;
+    ``in_float`` lists them. That is the default since a model with one such layer still gains from
+    the rest, and a list can be read; ``strict`` refuses such models instead.
 
     Args:
         student: a built Functional or Sequential float32 model; it is not changed.
         calibration: about 512 images, ``(n,) + input shape``, normalised as in training.
         keep_zeros: weights that are zero now stay zero in training. They are taken from
             ``student``; so to resume, apply to the same student and then restore.
+        keep_clusters: kernels that ``clustering`` left stay clustered. Kernels of convolutions have
+            a scale for each filter, so there each filter has at most the number of clusters.
+        float_layers: names of layers to leave in float: that of the logits, say.
+        configs: a ``tfmot.quantization.keras.QuantizeConfig`` for single layers, by name. Such a
+            layer's zeros and clusters are not kept, and BatchNormalization after it is in float.
+        strict: refuse models with layers that tfmot rejects.
 
     Returns:
         The copy; its layers are called ``quant_`` and the user's name. A ReLU layer directly after
         a convolution or dense layer is computed in that layer, see ``quantizable.fused_copy``.
 
     Raises:
-        InputError: tfmot rejects a layer (all are listed), the model is subclassed or in mixed
-            precision, the calibration images do not fit, or TensorFlow runs with Keras 3.
+        InputError: nothing is left to quantize, or a layer is rejected and ``strict`` (all are
+            listed), a name is no layer, the model is clustered and ``keep_clusters`` is False or
+            the other way round, is quantization-aware, subclassed or in mixed precision, the
+            calibration images do not fit, or TensorFlow runs with Keras 3.
     """
-    library = toolkit.tfmot()
+    library = toolkit.tfmot().quantization.keras
     toolkit.require_graph(student)
+    order.require_before_quantization(student, keep_clusters)
     images = _checked(calibration, student)
-    plain_scheme = library.quantization.keras.default_8bit.Default8BitQuantizeScheme()
-    scheme = plain_scheme
-    if keep_zeros:
-        scheme = library.experimental.combine.Default8BitPrunePreserveQuantizeScheme()
-    fused = quantizable.fused_copy(student)
-    registries = (plain_scheme.get_quantize_registry(), scheme.get_quantize_registry())
-    quantizable.require_quantizable(fused, registries)
-    try:
-        annotated = library.quantization.keras.quantize_annotate_model(fused)
-        quantized = library.quantization.keras.quantize_apply(annotated, scheme)
-    except (ValueError, RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"model {student.name!r} cannot be quantized: {reason}") from error
-    quantizable.require_ranges(quantized)
+    configs = configs or {}
+    quantizable.require_layers(student, {"float_layers": float_layers, "configs": configs})
+    quantizable.require_rebuildable(student)
+    for name, config in configs.items():
+        if not isinstance(config, library.QuantizeConfig):
+            raise InputError(
+                f"configs[{name!r}] is {config!r}; give a tfmot.quantization.keras.QuantizeConfig"
+            )
+    fused = quantizable.fused_copy(student, {*float_layers, *configs})
+    scheme = keeping.Scheme(keep_zeros, keep_clusters)
+    left = quantizable.left_in_float(fused, (scheme,), float_layers, configs)
+    rejected = {name: reason for name, reason in left.items() if name not in float_layers}
+    if strict and rejected:
+        _refuse(student, rejected)
+    quantized = _quantized(fused, scheme, left, configs)
+    for name in quantizable.overlooked(quantized):
+        if name not in configs:
+            rejected[name] = "before a ReLU layer with a limit; put BatchNormalization between"
+    if rejected and strict:
+        _refuse(student, rejected)
+    if rejected:
+        warnings.warn(
+            f"model {student.name!r}: left in float are {_listed(rejected)}", stacklevel=2
+        )
     activation_ranges.seed(quantized, images)
     return quantized
 
 
-def callbacks(model: tf.keras.Model) -> list[tf.keras.callbacks.Callback]:
-    """The callbacks for the ``fit`` that trains ``model``: none are needed."""
+def in_float(model: tf.keras.Model) -> list[str]:
+    """The user's names of the layers that ``model`` computes in float, in the model's order.
+
+    Args:
+        model: a model from ``apply``, ``finish`` or ``load``.
+
+    Raises:
+        InputError: ``model`` is not from them.
+    """
     _require_quantized(model)
-    return []
+    return quantizable.in_float(model)
+
+
+def callbacks(model: tf.keras.Model) -> list[tf.keras.callbacks.Callback]:
+    """The callbacks for the ``fit`` that trains ``model``: needed only where clusters are kept."""
+    _require_quantized(model)
+    return [keeping.Settle(model)] if any(map(keeping.is_kept, model.layers)) else []
 
 
 def finish(model: tf.keras.Model) -> tf.keras.Model:
-    """Returns the model to save and convert: a copy without what holds the zeros in training.
+    """Returns the model to save and convert: a copy without what holds zeros and clusters.
 
     Args:
         model: a model from ``apply``.
 
     Returns:
-        A quantization-aware model with equal outputs and the same zeros.
+        A quantization-aware model with equal outputs, the same zeros and the same clusters.
 
     Raises:
         InputError: ``model`` is not from ``apply``.
     """
     _require_quantized(model)
-    with toolkit.tfmot().quantization.keras.quantize_scope():
-        return toolkit.copy_model(model)
+    keeping.settle(model)
+    with _scope(model):
+        # As tfmot's strip_clustering_cqat does, which changes the layers of the model it is given.
+        return rebuilding.rebuilt(model, toolkit.copy_layer, keeping.lasting_weights)
 
 
 def save(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
@@ -114,6 +167,8 @@ def save(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
 def load(path: str | os.PathLike[str]) -> tf.keras.Model:
     """Loads a model that ``save`` wrote, not compiled, to predict and to convert.
 
+    Where ``configs`` were given, call it within a ``tf.keras.utils.custom_object_scope`` of them.
+
     Raises:
         InputError: the file is absent, cut off or of another kind, or TensorFlow runs with Keras 3.
     """
@@ -121,6 +176,47 @@ def load(path: str | os.PathLike[str]) -> tf.keras.Model:
         model = load_model(path)
     _require_quantized(model)
     return model
+
+
+def _quantized(fused: Any, scheme: Any, left: Mapping[str, str], configs: Mapping[str, Any]) -> Any:
+    library = toolkit.tfmot().quantization.keras
+
+    def annotated(layer: Any) -> Any:
+        if layer.name in left or isinstance(layer, tf.keras.layers.InputLayer):
+            return layer
+        return library.quantize_annotate_layer(layer, configs.get(layer.name))
+
+    names = [layer.name for layer in fused.layers]
+    if len(left) >= sum(not isinstance(la, tf.keras.layers.InputLayer) for la in fused.layers):
+        raise InputError(
+            f"model {fused.name!r} has no layer to quantize: left in float are {', '.join(names)}"
+        )
+    try:
+        with _scope(fused, *configs.values()):
+            marked = tf.keras.models.clone_model(fused, clone_function=annotated)
+            return library.quantize_apply(marked, scheme)
+    except (ValueError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"model {fused.name!r} cannot be quantized: {reason}") from error
+
+
+def _scope(model: tf.keras.Model, *configs: Any) -> Any:
+    """Where tfmot's classes, the model's own layers and its own configurations can be rebuilt."""
+    layers = [*toolkit.leaf_layers(model)]
+    own = [*layers, *configs, *(getattr(layer, "quantize_config", None) for layer in layers)]
+    kinds = {type(thing).__name__: type(thing) for thing in own if thing is not None}
+    return toolkit.tfmot().quantization.keras.quantize_scope(kinds)
+
+
+def _refuse(student: tf.keras.Model, rejected: Mapping[str, str]) -> None:
+    raise InputError(
+        f"model {student.name!r} cannot be quantized because of {_listed(rejected)}; "
+        "replace these layers, or leave them in float with strict=False"
+    )
+
+
+def _listed(reasons: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({reason})" for name, reason in reasons.items())
 
 
 def _require_quantized(model: tf.keras.Model) -> None:

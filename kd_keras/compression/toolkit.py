@@ -14,14 +14,19 @@ def tfmot() -> Any:
     Raises:
         InputError: TensorFlow runs with Keras 3.
     """
+    require_tf_keras()
+    import tensorflow_model_optimization
+
+    return tensorflow_model_optimization
+
+
+def require_tf_keras() -> None:
+    """InputError if TensorFlow runs with Keras 3."""
     if not tf.keras.Model.__module__.startswith("tf_keras"):
         raise InputError(
             "compression needs tf_keras, and this is Keras 3; set TF_USE_LEGACY_KERAS=1 in the "
             "environment before TensorFlow is imported"
         )
-    import tensorflow_model_optimization
-
-    return tensorflow_model_optimization
 
 
 def require_graph(student: tf.keras.Model) -> None:

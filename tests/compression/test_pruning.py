@@ -202,6 +202,164 @@ def test_two_replicas():
     assert share_of_zeros(kernels(pruning.finish(pruned))["conv2"]) == 0.5
 
 
+def eager_fit(pruned, steps):
+    """A few steps, one by one: much sooner done than tracing."""
+    mimic = Mimic(pruned)
+    mimic.compile(optimizer=tf.keras.optimizers.SGD(0.01), run_eagerly=True)
+    return fit(pruned, steps, mimic=mimic)
+
+
+def finished_zeros(steps=4, **options):
+    pruned = pruning.apply(convnet(), **options)
+    eager_fit(pruned, steps)
+    return {name: kernel == 0 for name, kernel in kernels(pruning.finish(pruned)).items()}
+
+
+def test_targets_of_single_layers():
+    zeros = finished_zeros(
+        sparsity=0.75,
+        end_step=3,
+        frequency=1,
+        initial_sparsity=0.5,
+        per_layer={"conv1": 0.25, "logits": 0.0},
+    )
+    shares = {name: np.mean(of) for name, of in zeros.items()}
+    assert shares == {"conv1": 0.25, "conv2": 0.75, "logits": 0.0}
+
+
+def test_a_constant_schedule_has_its_zeros_at_once_and_chooses_anew():
+    pruned = pruning.apply(
+        convnet(), sparsity=0.5, schedule="constant", end_step=9, frequency=4
+    )  # chosen at steps 1, 5 and 9
+    mask = next(la for la in pruned.layers if la.name.endswith("conv2")).pruning_vars[0][1]
+    mimic = eager_fit(pruned, 1)
+    first = mask.numpy().copy()
+    assert share_of_zeros(first) == 0.5
+    weight = next(la for la in pruned.layers if la.name.endswith("conv2")).layer.kernel
+    weight.assign(np.random.default_rng(5).normal(size=weight.shape))
+    fit(pruned, 3, mimic=mimic)
+    np.testing.assert_array_equal(mask, first)
+    weight.assign(np.random.default_rng(5).normal(size=weight.shape))
+    fit(pruned, 1, mimic=mimic)
+    assert share_of_zeros(mask.numpy()) == 0.5
+    assert np.any(mask.numpy() != first)
+
+
+def test_two_of_four_input_channels():
+    pruned = pruning.apply(convnet(), pattern="2:4")
+    before = kernels(convnet())
+    mimic = Mimic(pruned)
+    mimic.compile(optimizer=tf.keras.optimizers.SGD(0.0), run_eagerly=True)
+    fit(pruned, 2, mimic=mimic)
+    after = kernels(pruning.finish(pruned))
+    np.testing.assert_array_equal(after["conv1"], before["conv1"])  # of one input channel
+    for name in ("conv2", "logits"):
+        # The oracle: of four consecutive inputs of a filter at a place, the two largest are left.
+        groups = np.moveaxis(before[name], -2, -1).reshape(-1, 4)
+        expected = np.zeros_like(groups)
+        for row, group in zip(expected, groups, strict=True):
+            largest = np.argsort(np.abs(group))[2:]
+            row[largest] = group[largest]
+        found = np.moveaxis(after[name], -2, -1).reshape(-1, 4)
+        np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_two_of_four_needs_the_first_step():
+    pruned = pruning.apply(convnet(), pattern="2:4")
+    mimic = Mimic(pruned)
+    mimic.compile(optimizer=tf.keras.optimizers.SGD(0.0), run_eagerly=True)
+    mimic.optimizer.iterations.assign(3)
+    fit(pruned, 1, mimic=mimic)
+    with pytest.raises(InputError, match="has no zeros: the pattern 2:4 is made at training step"):
+        pruning.finish(pruned)
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_blocks_of_dense_kernels(pooling):
+    layers = tf.keras.layers
+    image = layers.Input((8, 8, 1))
+    x = layers.Dense(16, name="wide")(layers.Flatten()(image))
+    student = tf.keras.Model(image, layers.Dense(3, name="logits")(x))
+    kernel = np.random.default_rng(0).normal(size=(64, 16)).astype("float32")
+    student.get_layer("wide").kernel.assign(kernel)
+    pruned = pruning.apply(
+        student, sparsity=0.5, end_step=1, block_size=(1, 4), block_pooling=pooling,
+        skip=("logits",),
+    )  # fmt: skip
+    eager_fit(pruned, 1)
+    blocks = np.abs(kernel).reshape(64, 4, 4)
+    sizes = blocks.mean(-1) if pooling == "avg" else blocks.max(-1)
+    expected = np.repeat(sizes < np.sort(sizes.ravel())[sizes.size // 2], 4, axis=1)
+    np.testing.assert_array_equal(kernels(pruning.finish(pruned))["wide"] == 0, expected)
+
+
+def test_xnnpack():
+    layers = tf.keras.layers
+
+    def student(last):
+        x = image = layers.Input((16, 16, 3))
+        x = layers.Conv2D(4, 3, 2, name="stem")(layers.ZeroPadding2D(1)(x))
+        x = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(layers.ReLU()(x))
+        x = last(layers.Conv2D(8, 1, name="pointwise")(x))
+        return tf.keras.Model(image, layers.Dense(3, name="logits")(layers.Flatten()(x)))
+
+    fits = student(layers.GlobalAveragePooling2D(keepdims=True))
+    pruned = pruning.apply(fits, sparsity=0.5, end_step=4, policy="xnnpack")
+    wrapped = [la.layer.name for la in pruned.layers if hasattr(la, "pruning_step")]
+    assert wrapped == ["pointwise"]
+    with pytest.raises(
+        InputError, match=r"'xnnpack' \(Could not find .* in GlobalAverage"
+    ) as error:
+        pruning.apply(student(layers.MaxPooling2D()), sparsity=0.5, end_step=4, policy="xnnpack")
+    assert "\n" not in str(error.value)
+
+
+def test_a_users_wrapper_is_not_taken_off():
+    layers = tf.keras.layers
+    image = layers.Input((8, 8))
+    x = layers.TimeDistributed(layers.Dense(4), name="each")(image)
+    student = tf.keras.Model(image, layers.Dense(3, name="logits")(layers.Flatten()(x)))
+    pruned = pruning.apply(student, sparsity=0.5, end_step=1)
+    mimic = Mimic(pruned)
+    mimic.compile(optimizer="sgd", run_eagerly=True)
+    mimic.fit(IMAGES[:8, ..., 0], np.zeros((8, 3)), verbose=0,
+              callbacks=pruning.callbacks(pruned))  # fmt: skip
+    assert type(pruning.finish(pruned).get_layer("each")) is layers.TimeDistributed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schedule": "cubic"}, r"schedule 'cubic' is not known; give 'polynomial' or 'constant'"),
+        ({"sparsity": None}, r"sparsity and end_step are missing"),
+        ({"end_step": None}, r"sparsity and end_step are missing"),
+        ({"per_layer": {"conv9": 0.5}}, r"'conv9' in per_layer is not in model .*: conv1, conv2,"),
+        ({"per_layer": {"bn1": 0.5}}, r"'bn1' in per_layer cannot be changed; it can prune: conv1"),
+        ({"per_layer": {"conv1": 1.5}}, r"sparsity 1.5 is not possible"),
+        (
+            {"per_layer": {"conv1": 0.5}, "skip": ("conv1",)},
+            r"'conv1' is in per_layer and in skip; name it in one",
+        ),
+        ({"block_size": (1, 0)}, r"block_size \(1, 0\) is not possible; give two numbers"),
+        ({"block_pooling": "min"}, r"block_pooling 'min' is not possible; give 'avg' or 'max'"),
+        ({"block_size": (1, 4)}, r"layers conv1, conv2 cannot be pruned in blocks, which only"),
+        (
+            {"block_size": (1, 4), "skip": ("conv1", "conv2")},
+            r"layers logits are too small for blocks of \(1, 4\)",
+        ),
+        ({"pattern": "1:4"}, r"pattern '1:4' is not known; give '2:4'"),
+        ({"pattern": "2:4"}, r"leave sparsity, end_step and per_layer out"),
+        ({"pattern": "2:4", "block_size": (2, 2)}, r"\(2, 2\) and pattern '2:4' exclude each"),
+        ({"policy": "gpu"}, r"policy 'gpu' is not known; give 'xnnpack'"),
+        ({"policy": "xnnpack"}, r"does not fit policy 'xnnpack' .*; or prune it without a policy$"),
+    ],
+)
+def test_bad_options(change, message):
+    with pytest.raises(InputError, match=message) as error:
+        pruning.apply(convnet(), **{**SCHEDULE, **change})
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

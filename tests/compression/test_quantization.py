@@ -234,34 +234,156 @@ def test_a_bare_relu_layer_leaves_no_kernel_in_float(relu):
     np.testing.assert_allclose(tap(IMAGES[:64]), original(IMAGES[:64]), atol=0.05)
 
 
-def test_rejected_layers_are_all_listed():
+class Double(tf.keras.layers.Layer):
+    """A user's own layer, which is registered nowhere."""
+
+    def call(self, x):
+        return x * 2.0
+
+
+def odd_network():
+    """With layers that tfmot rejects, each for a reason of its own."""
     layers = tf.keras.layers
+    tf.keras.utils.set_random_seed(1)
     x = image = layers.Input((8, 8, 1), name="image")
     a = layers.Conv2D(4, 3, padding="same", name="conv1")(x)
     b = layers.Conv2D(4, 3, padding="same", activation="elu", name="conv2")(x)
     x = layers.BatchNormalization(name="bn_after_add")(layers.Add(name="add")([a, b]))
     x = layers.Multiply(name="gate")([x, layers.PReLU(name="prelu")(x)])
-    nested = tf.keras.Sequential([layers.Flatten(input_shape=(8, 8, 4))], name="nested")
-    model = tf.keras.Model(image, layers.Dense(3, name="logits")(nested(x)), name="odd")
-    for keep_zeros in (True, False):
-        with pytest.raises(InputError) as error:
-            quantization.apply(model, calibration=CALIBRATION, keep_zeros=keep_zeros)
-        assert str(error.value) == (
-            "model 'odd' cannot be quantized because of conv2 (Conv2D with activation elu), "
-            "bn_after_add (BatchNormalization not directly after a linear convolution or dense "
-            "layer), prelu (PReLU), gate (Multiply), nested (a nested model); "
-            "replace these layers, or leave quantization to the export"
-        )
+    x = layers.ReLU(6.0, name="relu6")(layers.Conv2D(4, 3, name="conv3")(Double(name="double")(x)))
+    nested = tf.keras.Sequential([layers.Flatten(input_shape=(6, 6, 4))], name="nested")
+    return tf.keras.Model(image, layers.Dense(3, name="logits")(nested(x)), name="odd")
 
 
-def test_relu6_directly_after_a_kernel_is_refused():
+REJECTED = (
+    "conv2 (Conv2D with activation elu), bn_after_add (BatchNormalization not directly after a "
+    "linear convolution or dense layer), prelu (PReLU), gate (Multiply), double (Double), "
+    "nested (a nested model)"
+)
+BEFORE_RELU6 = "conv3 (before a ReLU layer with a limit; put BatchNormalization between)"
+
+
+@pytest.mark.parametrize("keep_zeros", [True, False])
+def test_rejected_layers_are_left_in_float_and_listed(keep_zeros, tmp_path):
+    model = odd_network()
+    with pytest.warns(UserWarning, match="left in float") as caught:
+        quantized = quantization.apply(model, calibration=CALIBRATION, keep_zeros=keep_zeros)
+    ours = [str(w.message) for w in caught if "left in float" in str(w.message)]
+    assert ours == [f"model 'odd': left in float are {REJECTED}, {BEFORE_RELU6}"]
+    left = ["conv2", "bn_after_add", "prelu", "gate", "double", "conv3", "nested"]
+    assert sorted(quantization.in_float(quantized)) == sorted(left)
+    expected = logits_of(model)
+    assert np.abs(logits_of(quantized) - expected).mean() < 0.05 * np.abs(expected).mean()
+    finished = quantization.finish(quantized)
+    np.testing.assert_array_equal(logits_of(finished), logits_of(quantized))
+    if keep_zeros:
+        quantization.save(finished, tmp_path / "odd.h5")
+        with tf.keras.utils.custom_object_scope({"Double": Double}):
+            loaded = quantization.load(tmp_path / "odd.h5")
+        assert quantization.in_float(loaded) == quantization.in_float(quantized)
+
+
+def test_strict_refuses_models_with_rejected_layers():
+    with pytest.raises(InputError) as error:
+        quantization.apply(odd_network(), calibration=CALIBRATION, strict=True)
+    assert str(error.value) == (
+        f"model 'odd' cannot be quantized because of {REJECTED}; "
+        "replace these layers, or leave them in float with strict=False"
+    )
+
+
+def test_relu6_directly_after_a_kernel_is_refused_if_strict():
     """A silent float kernel would make the int8 file another model."""
     layers = tf.keras.layers
     image = layers.Input((8, 8, 1))
     x = layers.ReLU(6.0, name="relu6")(layers.Conv2D(4, 3, name="conv1")(image))
     model = tf.keras.Model(image, layers.Dense(3)(layers.Flatten()(x)))
-    with pytest.raises(InputError, match="leaves the kernels of conv1 in float"):
-        quantization.apply(model, calibration=CALIBRATION)
+    with pytest.raises(InputError, match=r"because of conv1 \(before a ReLU layer with a limit"):
+        quantization.apply(model, calibration=CALIBRATION, strict=True)
+
+
+def int8_shapes(model):
+    """The shapes of what the exported file holds in int8."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=converter.convert())
+    interpreter.allocate_tensors()
+    details = interpreter.get_tensor_details()
+    return {tuple(of["shape"]) for of in details if of["dtype"] is np.int8}
+
+
+def test_layers_are_left_in_float_by_name(student, recwarn):
+    names = ("conv1", "logits")
+    quantized = quantization.apply(student, calibration=CALIBRATION, float_layers=names)
+    # BatchNorm is folded into a quantized convolution, or left.
+    assert quantization.in_float(quantized) == ["conv1", "bn1", "logits"]
+    ours = [str(w.message) for w in recwarn if "left in float" in str(w.message)]
+    assert [text.split("are ")[1] for text in ours] == ["bn1 (BatchNormalization after conv1)"]
+    expected = logits_of(student)
+    assert np.abs(logits_of(quantized) - expected)[TEST].mean() < 0.2
+    shapes = int8_shapes(quantization.finish(quantized))
+    assert (16, 3, 3, 8) in shapes  # of conv2
+    assert not shapes & {(8, 3, 3, 1), (10, 16)}
+
+
+def test_a_configuration_of_the_users_own(student):
+    import tensorflow_model_optimization as tfmot
+
+    library = tfmot.quantization.keras
+
+    class FourBits(library.QuantizeConfig):
+        """Weights in 4 bits, and no quantizer of the logits."""
+
+        def get_weights_and_quantizers(self, layer):
+            quantizer = library.quantizers.LastValueQuantizer(4, False, True, True)
+            return [(layer.kernel, quantizer)]
+
+        def get_activations_and_quantizers(self, layer):
+            return []
+
+        def set_quantize_weights(self, layer, quantize_weights):
+            layer.kernel = quantize_weights[0]
+
+        def set_quantize_activations(self, layer, quantize_activations):
+            pass
+
+        def get_output_quantizers(self, layer):
+            return [library.quantizers.FixedQuantizer(8, -64.0, 64.0, False)] if fixed else []
+
+        def get_config(self):
+            return {}
+
+    for fixed in (False, True):  # a fixed range has no variables to be seeded
+        configs = {"logits": FourBits()}
+        quantized = quantization.apply(student, calibration=CALIBRATION, configs=configs)
+        assert quantization.in_float(quantized) == []
+        outputs = logits_of(quantized)
+        np.testing.assert_array_equal(logits_of(quantization.finish(quantized)), outputs)
+        step = np.abs(student.get_layer("logits").kernel).max() / 7
+        head = tf.keras.Model(quantized.input, quantized.layers[-1].input)(IMAGES)
+        kernel = np.round(np.asarray(student.get_layer("logits").kernel) / step) * step
+        expected = head @ kernel + np.asarray(student.get_layer("logits").bias)
+        np.testing.assert_allclose(outputs, expected, atol=0.26 if fixed else 1e-3)
+    with pytest.raises(InputError, match=r"configs\['logits'\] is 4; give a tfmot.quantization"):
+        quantization.apply(student, calibration=CALIBRATION, configs={"logits": 4})
+
+
+def test_layers_that_cannot_be_named(student):
+    for options in ({"float_layers": ("conv9",)}, {"configs": {"conv9": None}}):
+        message = rf"'conv9' in {next(iter(options))} is not in model .*; it has: .*logits$"
+        with pytest.raises(InputError, match=message):
+            quantization.apply(student, calibration=CALIBRATION, **options)
+    every = [layer.name for layer in student.layers[1:]]
+    with pytest.raises(InputError, match="has no layer to quantize: left in float are"):
+        quantization.apply(student, calibration=CALIBRATION, float_layers=every)
+    layers = tf.keras.layers
+    image = layers.Input((8, 8, 1))
+    x = layers.Lambda(lambda x: x + 1, name="shift")(layers.Flatten()(image))
+    shifted = tf.keras.Model(image, layers.Dense(3)(x))
+    with pytest.raises(InputError, match=r"'shift' of model .* make it a layer class$"):
+        quantization.apply(shifted, calibration=CALIBRATION)
 
 
 @pytest.mark.parametrize(
