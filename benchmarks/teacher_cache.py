@@ -417,8 +417,8 @@ def show_memory(figures: dict[str, Any]) -> None:
             cells = "".join(f"{values[kind]:14.0f}" for kind in kinds)
             end = f"{run['seconds']:6.0f}" if title == name else ""
             print(f"{title:36}{cells}{end}")
-    print("\npeaks in MB; resident = anonymous + mapped files, of which the data's own pages are")
-    print("the page cache's: they grow with the data as far as there is free memory\n")
+    print("\npeaks in MB; resident = anonymous + mapped files, of which the data's own pages")
+    print("are given back as they are read\n")
     for run in figures["runs"]:
         show(RESIDENT, run["peak"]["resident"], "{:8.0f}")
     for name, value in figures["growth"].items():
