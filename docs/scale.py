@@ -1,6 +1,6 @@
 """Makes the tables of docs/scale.md: sizes of a cache, errors of a loss from it, and ImageNet's.
 
-    TF_USE_LEGACY_KERAS=1 python docs/scale.py --teachers=../shared/teachers [--data_dir=DIR]
+    TF_USE_LEGACY_KERAS=1 python docs/scale.py --teachers=FOLDER [--data_dir=DIR]
 
 It needs CIFAR-10 as TensorFlow Datasets prepares it (`TFDS_DATA_DIR` or --data_dir) and, in
 --teachers, cifar10_resnet56.npz and cifar10_resnet44.npz; so `make tables` leaves it out. The text
