@@ -84,14 +84,14 @@ class TFLiteModel:
     def __init__(self, path: str | os.PathLike[str], threads: int = 1):
         self.path = Path(path)
         self.interpreter = load_interpreter(self.path, threads)
-        inputs, outputs = _details(self.interpreter)
+        inputs, outputs = signature_details(self.interpreter)
         if len(inputs) != 1 or len(outputs) != 1:
             raise ExportError(
                 f"{self.path} has {len(inputs)} inputs and {len(outputs)} outputs "
                 f"({', '.join([*inputs, *outputs])}); one of each is supported"
             )
-        self.input = _facts(*inputs.popitem())
-        self.output = _facts(*outputs.popitem())
+        self.input = tensor_facts(*inputs.popitem())
+        self.output = tensor_facts(*outputs.popitem())
 
     def predict(self, images: np.ndarray, *, progress: bool = True) -> np.ndarray:
         """Runs the file on every image, one after the other, as a phone would.
@@ -163,7 +163,7 @@ def load_interpreter(path: str | os.PathLike[str], threads: int = 1) -> Interpre
     return interpreter
 
 
-def _details(interpreter: Interpreter) -> tuple[dict[str, dict], dict[str, dict]]:
+def signature_details(interpreter: Interpreter) -> tuple[dict[str, dict], dict[str, dict]]:
     """Returns the details of inputs and outputs by name in the signature, else by tensor."""
     if _SIGNATURE in interpreter.get_signature_list():
         runner = interpreter.get_signature_runner(_SIGNATURE)
@@ -174,7 +174,8 @@ def _details(interpreter: Interpreter) -> tuple[dict[str, dict], dict[str, dict]
     )
 
 
-def _facts(name: str, detail: dict[str, Any]) -> TensorFacts:
+def tensor_facts(name: str, detail: dict[str, Any]) -> TensorFacts:
+    """The facts of a tensor, from what the interpreter says of it."""
     scale, zero_point = detail["quantization"]
     quantized = np.issubdtype(detail["dtype"], np.integer) and scale != 0
     return TensorFacts(

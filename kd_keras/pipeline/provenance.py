@@ -13,7 +13,7 @@ from kd_keras.data.views import Views
 from kd_keras.errors import InputError
 from kd_keras.pipeline import config as configs
 from kd_keras.pipeline.workdir import Workdir, read_json, write_json
-from kd_keras.teachers import Ensemble, KerasTeacher, as_teacher
+from kd_keras.teachers import as_teacher
 
 _SAMPLE = 1000  # examples of which a change is seen
 
@@ -75,13 +75,11 @@ def _of_data(data: Any) -> Any:
 def _of_teacher(teacher: Any) -> Any:
     if teacher is None:
         return None
-    found = as_teacher(teacher)
-    if isinstance(found, Ensemble):
-        members = {name: _of_teacher(member) for name, member in found.members.items()}
-        return {"mean": found.mean, "weights": found.weights, "members": members}
-    if isinstance(found, KerasTeacher):
-        return _checksum(found.model.get_weights())
-    return _type(found)
+    found = as_teacher(teacher, from_logits=None)
+    try:
+        return found.fingerprint()
+    except InputError:  # a function, or a model not built yet: nothing tells it from another
+        return _type(found)
 
 
 def _checksum(arrays: Any) -> int:

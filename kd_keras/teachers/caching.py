@@ -129,8 +129,9 @@ def fill(
     teacher = as_teacher(teacher, from_logits=from_logits)
     if teacher.is_recorded:
         raise InputError("the teacher's outputs are recorded already: give it to the distiller")
-    run = _runner(teacher, tuple(layers), views)
-    first = run(next(iter(views.in_order(np.array([_FIRST_EXAMPLE])))))
+    beginning = views.in_order(np.array([_FIRST_EXAMPLE]))
+    run = _runner(teacher, tuple(layers), beginning.element_spec)
+    first = run(next(iter(beginning)))
     layout = RecordLayout.of(first, dtype, top_k)
     plan = Plan.of(teacher, views, layout)
     folder = pathlib.Path(path)
@@ -247,10 +248,9 @@ def _views_of(dataset: Any) -> Views:
     return Views(dataset)
 
 
-def _runner(teacher: Teacher, layers: tuple[str, ...], views: Views) -> Any:
+def _runner(teacher: Teacher, layers: tuple[str, ...], batch: tf.TensorSpec) -> Any:
     """A function from a batch of inputs to the teacher's outputs as arrays."""
-    found = views.in_order(np.array([_FIRST_EXAMPLE])).element_spec
-    spec = tf.TensorSpec([None, *found.shape[1:]], found.dtype)
+    spec = tf.TensorSpec([None, *batch.shape[1:]], batch.dtype)
     known = teacher.input_specs()
     if known is not None:
         taps.require_equal_inputs(known, spec, ("teacher", "data"))

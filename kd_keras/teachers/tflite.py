@@ -13,9 +13,11 @@ import tensorflow as tf
 from kd_keras.errors import InputError
 from kd_keras.teachers.file_teacher import FileTeacher
 from tflite_export.errors import ExportError
-from tflite_export.tflite_model import TensorFacts, load_interpreter
-
-_SIGNATURE = "serving_default"
+from tflite_export.tflite_model import (
+    load_interpreter,
+    signature_details,
+    tensor_facts,
+)
 
 
 class TFLiteTeacher(FileTeacher):
@@ -136,26 +138,24 @@ class _Runner:
         self.is_resized = False
         self._allocated: tuple[int, ...] | None = None
         self._load()
-        inputs, outputs = self._details()
+        inputs, outputs = signature_details(self._interpreter)
         if len(inputs) != 1:
             raise InputError(
                 f"the teacher {self._path!r} has {len(inputs)} inputs ({', '.join(inputs)}); only "
                 "files with one can teach"
             )
         [(name, detail)] = inputs.items()
-        self.input, self.input_shape = _facts(name, detail), _shape(detail)
+        self.input, self.input_shape = tensor_facts(name, detail), _shape(detail)
         batch = self.input.shape[:1]
-        kept = {
-            key: found for key, found in outputs.items() if _facts(key, found).shape[:1] == batch
-        }
-        if not batch or not kept:
-            shapes = ", ".join(str(_facts(key, found).shape) for key, found in outputs.items())
+        facts = {key: tensor_facts(key, found) for key, found in outputs.items()}
+        self.outputs = {key: found for key, found in facts.items() if found.shape[:1] == batch}
+        if not batch or not self.outputs:
+            shapes = ", ".join(str(found.shape) for found in facts.values())
             raise InputError(
                 f"the teacher {self._path!r} takes {self.input.shape} and gives {shapes}: it needs "
                 "a batch as the first dimension of both"
             )
-        self.outputs = {name: _facts(name, found) for name, found in kept.items()}
-        self.output_shapes = {name: _shape(found) for name, found in kept.items()}
+        self.output_shapes = {name: _shape(outputs[name]) for name in self.outputs}
 
     def run(self, x: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
         """The named outputs for a batch of at least one example, float32."""
@@ -206,29 +206,6 @@ class _Runner:
         except ExportError as error:
             raise InputError(f"the teacher {error}") from error
         self._allocated = None
-
-    def _details(self) -> tuple[dict[str, dict], dict[str, dict]]:
-        """The inputs and outputs by their names in the signature, else by the tensors'."""
-        if _SIGNATURE in self._interpreter.get_signature_list():
-            runner = self._interpreter.get_signature_runner(_SIGNATURE)
-            return dict(runner.get_input_details()), dict(runner.get_output_details())
-        return (
-            {detail["name"]: detail for detail in self._interpreter.get_input_details()},
-            {detail["name"]: detail for detail in self._interpreter.get_output_details()},
-        )
-
-
-def _facts(name: str, detail: dict[str, Any]) -> TensorFacts:
-    scale, zero_point = detail["quantization"]
-    is_quantized = np.issubdtype(detail["dtype"], np.integer) and scale != 0
-    return TensorFacts(
-        name=name,
-        shape=tuple(int(size) for size in detail["shape"]),
-        dtype=np.dtype(detail["dtype"]),
-        scale=float(scale) if is_quantized else None,
-        zero_point=int(zero_point) if is_quantized else None,
-        index=int(detail["index"]),
-    )
 
 
 def _shape(detail: dict[str, Any]) -> tuple[int | None, ...]:

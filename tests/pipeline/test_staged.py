@@ -245,3 +245,20 @@ def test_a_game_in_a_config_trains_its_discriminator_with_keras_own_adam() -> No
     optimizer = tf.keras.optimizers.get(stage.compile["discriminator_optimizer"])
     assert isinstance(optimizer, tf.keras.optimizers.Adam)
     assert float(optimizer.learning_rate) == 0.25
+
+
+@pytest.mark.any_keras
+def test_a_directory_belongs_to_its_teacher_of_any_kind(tmp_path: pathlib.Path) -> None:
+    stages = [kd.Stage([kd.SoftTargets()], epochs=1, optimizer="sgd", label_weight=0.0)]
+    x, _ = batch(64)
+
+    def under(version: str) -> Any:
+        uniform = kd.teachers.FunctionTeacher(
+            lambda x: np.full((len(x), 3), 1 / 3), classes=3, fingerprint=version
+        )
+        return kd.fit_stages(net(4), uniform, stages, x, batch_size=16, directory=tmp_path)
+
+    under("1")
+    with pytest.raises(InputError) as error:
+        under("2")
+    one_line(error, "teacher", "made with other settings")
