@@ -175,5 +175,7 @@ def enable_determinism(seed: int, *, deterministic: bool) -> None:
     if generators is not None:  # tf_keras; Keras 3 always does
         generators.enable_tf_random_generator()
     tf.keras.utils.set_random_seed(seed)
+    # keras-cv's layers ask for the global generator, which determinism does not make by itself.
+    tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
     if deterministic:
         tf.config.experimental.enable_op_determinism()
