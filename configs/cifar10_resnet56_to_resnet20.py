@@ -46,13 +46,9 @@ def get_config(size: str = "full") -> ConfigDict:
             "methods": {"soft_targets": {"temperature": 4.0, "weight": 0.9}},
         }
     )
-    config.compression = ConfigDict(
-        {
-            "sparsity": 0.5,
-            "pruning_epochs": 1 if smoke else 20,
-            "quantization_epochs": 1 if smoke else 10,
-            "learning_rate": 1e-3,
-        }
-    )
+    config.compression = [
+        {"technique": "pruning", "sparsity": 0.5, "epochs": 1 if smoke else 20},
+        {"technique": "quantization", "epochs": 1 if smoke else 10},
+    ]
     config.verify = ConfigDict({"agreement": 0.1 if smoke else 0.97})
     return config

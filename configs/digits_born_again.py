@@ -26,9 +26,10 @@ def get_config(size: str = "full") -> ConfigDict:
         }
     )
     config.distillation = ConfigDict({"born_again": {"generations": 2 if smoke else 3}})
-    config.compression = ConfigDict(
-        {"pruning_epochs": 1 if smoke else 10, "quantization_epochs": 1 if smoke else 5}
-    )
+    config.compression = [
+        {"technique": "pruning", "sparsity": 0.5, "epochs": 1 if smoke else 10},
+        {"technique": "quantization", "epochs": 1 if smoke else 5},
+    ]
     config.verify = ConfigDict({"agreement": 0.5 if smoke else 0.95})
     config.benchmark = ConfigDict({"runs": 50 if smoke else 500})
     return config

@@ -37,12 +37,9 @@ def get_config(size: str = "full") -> ConfigDict:
             "adversarial": {"teacher_layer": "features", "student_layer": "features"},
         }
     )
-    config.compression = ConfigDict(
-        {
-            "sparsity": 0.5,
-            "pruning_epochs": 1 if smoke else 10,
-            "quantization_epochs": 1 if smoke else 5,
-        }
-    )
+    config.compression = [
+        {"technique": "pruning", "sparsity": 0.5, "epochs": 1 if smoke else 10},
+        {"technique": "quantization", "epochs": 1 if smoke else 5},
+    ]
     config.verify = ConfigDict({"agreement": 0.5 if smoke else 0.97})
     return config

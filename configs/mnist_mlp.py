@@ -39,12 +39,9 @@ def get_config(size: str = "full") -> ConfigDict:
             "methods": {"soft_targets": {"temperature": 20.0, "weight": 0.9}},
         }
     )
-    config.compression = ConfigDict(
-        {
-            "sparsity": 0.75,
-            "pruning_epochs": 1 if smoke else 5,
-            "quantization_epochs": 1 if smoke else 3,
-        }
-    )
+    config.compression = [
+        {"technique": "pruning", "sparsity": 0.75, "epochs": 1 if smoke else 5},
+        {"technique": "quantization", "epochs": 1 if smoke else 3},
+    ]
     config.verify = ConfigDict({"agreement": 0.5 if smoke else 0.98})
     return config

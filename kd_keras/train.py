@@ -21,6 +21,9 @@ flags.DEFINE_string(
     "workdir", None, "Folder of all that the run makes; a killed run goes on in it."
 )
 flags.DEFINE_bool("overwrite", False, "Write anew a work directory made with another config.")
+flags.DEFINE_list(
+    "reuse", [], "Work directories whose finished stages are taken where they would be the same."
+)
 flags.DEFINE_integer(
     "num_shards", 0, "Only fill the teacher's cache, in so many parts; see --shard_index."
 )
@@ -47,7 +50,13 @@ def main(argv: list[str]) -> None:
         pipeline.fill_cache(FLAGS.config, FLAGS.workdir, overwrite=FLAGS.overwrite, **part)
         return
     command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
-    report = pipeline.run(FLAGS.config, FLAGS.workdir, overwrite=FLAGS.overwrite, command=command)
+    report = pipeline.run(
+        FLAGS.config,
+        FLAGS.workdir,
+        overwrite=FLAGS.overwrite,
+        reuse=FLAGS.reuse,
+        command=command,
+    )
     if report is not None:
         print(page.table(report))
         print(f"report: {os.path.join(FLAGS.workdir, 'report.html')}")
@@ -78,7 +87,7 @@ def run() -> None:
 def _parse_flags(argv: list[str]) -> list[str]:
     """Parse the flags; `--config.key=value` works for every key, also one the file is silent on."""
     # --help shows the flags of the running script.
-    for name in ("workdir", "overwrite", "num_shards", "shard_index"):
+    for name in ("workdir", "overwrite", "reuse", "num_shards", "shard_index"):
         FLAGS.register_key_flag_for_module(argv[0], FLAGS[name])
     given = [arg for arg in argv if arg.startswith(("--config=", "-config="))]
     if not given:

@@ -20,7 +20,10 @@ import tensorflow as tf
 from kd_keras.compression import toolkit
 from kd_keras.compression.channel_graph import is_nested, nodes
 from kd_keras.compression.channel_rules import activation_name
+from kd_keras.compression.ordinary import callbacks, finish
 from kd_keras.errors import InputError
+
+__all__ = ["apply", "callbacks", "finish", "unfolded"]
 
 layers = tf.keras.layers
 
@@ -90,18 +93,6 @@ def unfolded(student: tf.keras.Model) -> dict[str, str]:
     """
     _require_graph(student)
     return _examined(student, "")[1]
-
-
-def callbacks(model: tf.keras.Model) -> list[tf.keras.callbacks.Callback]:
-    """The callbacks for a ``fit`` that trains ``model``: none are needed."""
-    toolkit.require_graph(model)
-    return []
-
-
-def finish(model: tf.keras.Model) -> tf.keras.Model:
-    """Returns ``model`` itself: it is an ordinary model since ``apply``."""
-    toolkit.require_graph(model)
-    return model
 
 
 def _require_graph(student: tf.keras.Model) -> None:

@@ -19,6 +19,9 @@ import tensorflow as tf
 from kd_keras.compression import channel_surgery, toolkit
 from kd_keras.compression.channel_graph import Call, ChannelGraph
 from kd_keras.compression.channel_rules import activation_name
+from kd_keras.compression.ordinary import callbacks, finish
+
+__all__ = ["apply", "callbacks", "finish"]
 
 layers = tf.keras.layers
 
@@ -32,11 +35,11 @@ _PADDINGS = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
 _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.SeparableConv2D)
 
 
-def remove_dead_channels(model: tf.keras.Model) -> tf.keras.Model:
-    """Returns a copy of ``model`` without the channels that hold one constant, of equal outputs.
+def apply(student: tf.keras.Model) -> tf.keras.Model:
+    """Returns a copy of ``student`` without channels that hold one constant, of equal outputs.
 
     Args:
-        model: a built Functional or Sequential model; it is not changed.
+        student: a built Functional or Sequential model; it is not changed.
 
     Returns:
         The copy, with the same layer and output names; each layer keeps at least one channel. A
@@ -46,11 +49,11 @@ def remove_dead_channels(model: tf.keras.Model) -> tf.keras.Model:
         InputError: the model is subclassed, or TensorFlow runs with Keras 3.
     """
     toolkit.require_tf_keras()
-    toolkit.require_graph(model)
-    graph = ChannelGraph(model)
+    toolkit.require_graph(student)
+    graph = ChannelGraph(student)
     values = _constants(graph)
     kept = _kept(graph, values)
-    return channel_surgery.smaller(model, graph, kept, _biases(graph, values, kept))
+    return channel_surgery.smaller(student, graph, kept, _biases(graph, values, kept))
 
 
 def _constants(graph: ChannelGraph) -> dict[Any, np.ndarray]:

@@ -29,7 +29,10 @@ import tensorflow as tf
 
 from kd_keras.compression import channel_surgery, toolkit
 from kd_keras.compression.channel_graph import ChannelGraph, Group
+from kd_keras.compression.ordinary import callbacks, finish
 from kd_keras.errors import InputError
+
+__all__ = ["apply", "callbacks", "finish", "plan"]
 
 Cost = Callable[[tf.keras.Model], float]
 
@@ -121,18 +124,6 @@ def plan(
         "parameters": _parameters(graph, kept),
         "multiply_adds": None if graph.uncounted() else _multiply_adds(graph, kept),
     }
-
-
-def callbacks(model: tf.keras.Model) -> list[tf.keras.callbacks.Callback]:
-    """The callbacks for the ``fit`` that trains ``model``: none are needed."""
-    toolkit.require_graph(model)
-    return []
-
-
-def finish(model: tf.keras.Model) -> tf.keras.Model:
-    """Returns ``model`` itself: it is an ordinary model since ``apply``."""
-    toolkit.require_graph(model)
-    return model
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,8 +42,11 @@ import tensorflow as tf
 from kd_keras.compression import decomposable, rank_goals, substitution, toolkit
 from kd_keras.compression.decomposable import Target
 from kd_keras.compression.factorization import FACTORIZATIONS, Factors, Rank, relative_error
+from kd_keras.compression.ordinary import callbacks, finish
 from kd_keras.compression.rank_goals import Goals, Ranks
 from kd_keras.errors import InputError
+
+__all__ = ["LayerPlan", "apply", "callbacks", "finish", "plan"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,18 +145,6 @@ def plan(
     """
     goals = Goals(error, energy, ranks, parameters, multiply_adds)
     return [row for _, row, _ in _decomposed(student, method, goals, skip)]
-
-
-def callbacks(model: tf.keras.Model) -> list[tf.keras.callbacks.Callback]:
-    """The callbacks for the ``fit`` that trains ``model``: none are needed."""
-    toolkit.require_graph(model)
-    return []
-
-
-def finish(model: tf.keras.Model) -> tf.keras.Model:
-    """Returns ``model`` itself: its layers are ordinary ones from the start."""
-    toolkit.require_graph(model)
-    return model
 
 
 def _decomposed(

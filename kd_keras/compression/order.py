@@ -1,10 +1,11 @@
 """Which technique may follow which: an order that would undo an earlier one is refused.
 
-Prune, then cluster, then quantize. Each keeps what those before it made (zeros, shared values) and
-none can be applied after a later one.
+Those that make other layers come first, in any order; then prune, then cluster, then quantize. Each
+of these three keeps what those before it made (zeros, shared values) and none can be applied after
+a later one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +14,46 @@ from kd_keras.compression import kernels, toolkit
 from kd_keras.errors import InputError
 
 _ORDER = "prune, then cluster, then quantize"
+_LASTING = ("pruning", "clustering", "quantization")
+#: What a technique would do to those that it may not follow.
+_UNDOES = {
+    "low_rank": "gives the layers other weights",
+    "filter_pruning": "trains its smaller layers freely",
+    "pruning": "trains the weights freely",
+    "clustering": "moves the weights off their grid",
+    "batch_norm_folding": "scales the weights of each channel",
+    "dead_channels": "makes new layers",
+    "quantization": "would quantize twice",
+}
+#: Those exact ones that keep what a lasting technique made.
+_KEEPS = {"batch_norm_folding": ("pruning",), "dead_channels": ("pruning", "clustering")}
 _UNFINISHED = {"pruning_vars": "pruning", "cluster_centroids": "clustering"}
+
+
+def is_trained_in(technique: str) -> bool:
+    """Whether a technique's `apply` only wraps layers, and training does the rest."""
+    return technique in _LASTING
+
+
+def require_sequence(techniques: Sequence[str]) -> None:
+    """InputError if one of the techniques, applied in this order, would undo an earlier one."""
+    for position, later in enumerate(techniques):
+        for earlier in techniques[:position]:
+            if not _keeps(later, earlier):
+                raise InputError(
+                    f"{later} after {earlier} would undo it: {later} {_UNDOES[later]}; apply "
+                    f"{later} before {earlier}"
+                    if later != earlier
+                    else f"{later} comes twice; leave one of them out"
+                )
+
+
+def _keeps(later: str, earlier: str) -> bool:
+    if earlier not in _LASTING or earlier in _KEEPS.get(later, ()):
+        return True
+    if later == earlier:
+        return later == "pruning"  # to a higher share: iterative pruning
+    return later in _LASTING and _LASTING.index(later) > _LASTING.index(earlier)
 
 
 def require_before_pruning(student: tf.keras.Model) -> None:

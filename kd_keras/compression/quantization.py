@@ -103,6 +103,11 @@ def apply(
     return quantized
 
 
+def is_quantized(model: tf.keras.Model) -> bool:
+    """Whether ``model`` is quantization-aware."""
+    return any(hasattr(layer, "quantize_config") for layer in toolkit.leaf_layers(model))
+
+
 def in_float(model: tf.keras.Model) -> list[str]:
     """The user's names of the layers that ``model`` computes in float, in the model's order.
 
@@ -220,7 +225,7 @@ def _listed(reasons: Mapping[str, str]) -> str:
 
 
 def _require_quantized(model: tf.keras.Model) -> None:
-    if not any(hasattr(layer, "quantize_config") for layer in model.layers):
+    if not is_quantized(model):
         raise InputError(f"model {model.name!r} is not quantization-aware; give one from apply")
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -11,7 +11,12 @@ from kd_keras.errors import InputError
 
 
 def run(
-    config: ConfigDict, workdir: str | os.PathLike, *, overwrite: bool = False, command: str = ""
+    config: ConfigDict,
+    workdir: str | os.PathLike,
+    *,
+    overwrite: bool = False,
+    reuse: Sequence[str | os.PathLike] = (),
+    command: str = "",
 ) -> dict[str, Any] | None:
     """Run the main job, or what is left of it, in a work directory.
 
@@ -20,6 +25,9 @@ def run(
         workdir: The folder of all artefacts. A run that was killed goes on in it.
         overwrite: Whether a folder that was made with another config may be written anew; stages
             that the difference does not concern are kept.
+        reuse: Work directories of other runs: a stage that one of them has finished from the same
+            part of the config (the data, the teacher, its cache, a student) is linked, not made
+            again. They must stay where they are.
         command: The command line, for the report.
 
     Returns:
@@ -32,7 +40,7 @@ def run(
     """
     from kd_keras.pipeline import stages
 
-    with _job(config, workdir, overwrite=overwrite, command=command) as job:
+    with _job(config, workdir, overwrite=overwrite, reuse=reuse, command=command) as job:
         return stages.run_all(job)
 
 
@@ -75,7 +83,12 @@ def fill_cache(
 
 @contextlib.contextmanager
 def _job(
-    config: ConfigDict, workdir: str | os.PathLike, *, overwrite: bool, command: str = ""
+    config: ConfigDict,
+    workdir: str | os.PathLike,
+    *,
+    overwrite: bool,
+    reuse: Sequence[str | os.PathLike] = (),
+    command: str = "",
 ) -> Iterator[Any]:
     # TensorFlow is imported below, after the caller has chosen the Keras.
     from kd_keras.pipeline import config as configs
@@ -86,7 +99,7 @@ def _job(
     config = configs.complete(config)
     configs.check(config)
     strategy = strategies.make(config.strategy)
-    folder = Workdir(workdir, chief=strategies.is_chief())
+    folder = Workdir(workdir, chief=strategies.is_chief(), reuse=reuse)
     with folder.locked():
         folder.adopt(configs.plain(config), overwrite=overwrite)
         fitting.enable_determinism(config.seed, deterministic=config.deterministic)

@@ -21,10 +21,27 @@ FREE_FORM = (
     "distillation.born_again",
 )
 
+_ADAM = {"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 0.0}
+_OPTIMIZER = {**_ADAM, "momentum": 0.9, "weight_decay": 0.0}
+#: The techniques that `compression` may list, with their keys' defaults. Pruning recovers last,
+#: when a falling learning rate would be at its end.
+TECHNIQUES: dict[str, dict[str, Any]] = {
+    "batch_norm_folding": {"epochs": 0},
+    "dead_channels": {"epochs": 0},
+    "filter_pruning": {"epochs": 3},
+    "low_rank": {"epochs": 3},
+    "pruning": {"epochs": 3, "optimizer": {"schedule": "constant"}},
+    "clustering": {"epochs": 3},
+    "quantization": {"epochs": 3},
+}
+#: Keys of each entry of `compression` that say what it learns from, as in `distillation`.
+STEP_TERMS = ("methods", "label_weight", "adversarial", "conditional")
+#: All keys of an entry that are no argument of its technique.
+STEP_KEYS = ("technique", "epochs", "optimizer", "from_scratch", *STEP_TERMS)
+
 
 def defaults() -> ConfigDict:
     """Every key of a config with its default; the README of `configs/` explains them."""
-    adam = {"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 0.0}
     return ConfigDict(
         {
             "seed": 0,
@@ -46,7 +63,7 @@ def defaults() -> ConfigDict:
                 "options": {},
                 "path": "",
                 "epochs": 10,
-                "optimizer": {**adam, "momentum": 0.9, "weight_decay": 0.0},
+                "optimizer": dict(_OPTIMIZER),
                 "members": {},
                 "mean": "arithmetic",
                 "weights": (),
@@ -57,7 +74,7 @@ def defaults() -> ConfigDict:
                 "model": "",
                 "options": {},
                 "epochs": 10,
-                "optimizer": {**adam, "momentum": 0.9, "weight_decay": 0.0},
+                "optimizer": dict(_OPTIMIZER),
             },
             "distillation": {
                 "methods": {},
@@ -67,13 +84,11 @@ def defaults() -> ConfigDict:
                 "stages": {},
                 "born_again": {},
             },
-            "compression": {
-                "sparsity": 0.5,
-                "pruning_epochs": 3,
-                "quantization_epochs": 3,
-                "calibration_examples": 512,
-                "learning_rate": 1e-3,
-            },
+            "compression": [
+                {"technique": "pruning", "sparsity": 0.5},
+                {"technique": "quantization"},
+            ],
+            "export": {"calibration_examples": 512},
             "verify": {"agreement": 0.95},
             "benchmark": {"threads": (1, 2), "runs": 200},
         }
@@ -87,7 +102,9 @@ def complete(config: ConfigDict) -> ConfigDict:
         InputError: For a key that does not exist, listing those that do, and for values that no
             run can use.
     """
-    merged = _merge(defaults(), config, prefix="")
+    base = defaults()
+    base.compression = _complete_steps(base.compression)
+    merged = _merge(base, config, prefix="")
     merged.distillation.stages = _complete_stages(merged.distillation.stages)
     merged.lock()
     return merged
@@ -104,6 +121,38 @@ def _complete_stages(stages: ConfigDict) -> ConfigDict:
     return ConfigDict({name: {**common, **stage.to_dict()} for name, stage in stages.items()})
 
 
+def _complete_steps(entries: Any) -> list[dict[str, Any]]:
+    """The entries of `compression` with their techniques' defaults, which a flag can then set."""
+    if not isinstance(entries, (list, tuple)):
+        raise InputError(
+            f"config.compression is {entries!r}; it must be a list of techniques, in order, such "
+            'as [{"technique": "pruning", "sparsity": 0.5}, {"technique": "quantization"}]'
+        )
+    return [_complete_step(number, entry) for number, entry in enumerate(entries)]
+
+
+def _complete_step(number: int, entry: Any) -> dict[str, Any]:
+    where = f"config.compression[{number}]"
+    given = entry.to_dict() if isinstance(entry, ConfigDict) else entry
+    if not isinstance(given, dict) or given.get("technique") not in TECHNIQUES:
+        raise InputError(
+            f"{where} is {given!r}; it must be a section with a technique, one of: "
+            f"{', '.join(TECHNIQUES)}"
+        )
+    own = TECHNIQUES[given["technique"]]
+    optimizer = {**_OPTIMIZER, **own.get("optimizer", {}), **given.get("optimizer", {})}
+    unknown = sorted(set(optimizer) - set(_OPTIMIZER))
+    if unknown:
+        raise InputError(
+            f"{where}.optimizer has no key {unknown[0]!r}; it has: {', '.join(_OPTIMIZER)}"
+        )
+    complete = {**own, **given, "optimizer": optimizer}
+    epochs = complete["epochs"]
+    if not (isinstance(epochs, int) and epochs >= 0):
+        raise InputError(f"{where}.epochs is {epochs!r}; it must be a whole number from 0")
+    return complete
+
+
 def check(config: ConfigDict) -> None:
     """Refuse values that no run can use.
 
@@ -111,13 +160,12 @@ def check(config: ConfigDict) -> None:
         InputError: Naming the key, its value and what is allowed.
     """
     positive = [f"{s}.epochs" for s in ("teacher", "student")] + ["data.batch_size"]
-    positive += ["compression.pruning_epochs", "compression.quantization_epochs", "benchmark.runs"]
+    positive += ["export.calibration_examples", "benchmark.runs"]
     for key in positive:
         _require(config, key, lambda v: isinstance(v, int) and v >= 1, "a whole number from 1")
     for key in ("teacher.cache.views", "teacher.cache.top_k"):
         _require(config, key, lambda v: isinstance(v, int) and v >= 0, "a whole number from 0")
     _require(config, "verify.agreement", lambda v: 0 <= v <= 1, "a fraction from 0 to 1")
-    _require(config, "compression.sparsity", lambda v: 0 <= v < 1, "at least 0 and below 1")
     _require(config, "data.validation", lambda v: 0 < v < 1, "above 0 and below 1")
     for role in ("teacher", "student"):
         given = config[role].model or config[role].get("path") or config[role].get("members")
@@ -165,6 +213,9 @@ def _merge(base: ConfigDict, given: ConfigDict, prefix: str) -> ConfigDict:
                 f"config key {name!r} does not exist; there are: "
                 f"{', '.join(prefix + k for k in sorted(base))}"
             )
+        if name == "compression":  # which is checked as a whole
+            base[key] = _complete_steps(value)
+            continue
         if isinstance(base[key], ConfigDict) != isinstance(value, ConfigDict):
             kind = "a section" if isinstance(base[key], ConfigDict) else "a value"
             raise InputError(f"config key {name!r} is {value!r}; it must be {kind}")

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 import tflite_export
-from kd_keras.pipeline import generations, networks, teaching
+from kd_keras.compression import quantization
+from kd_keras.pipeline import compressing, generations, networks, teaching
 from kd_keras.pipeline.job import Job
-from kd_keras.pipeline.workdir import read_json, write_json
+from kd_keras.pipeline.workdir import read_json, replacing, write_json
 from kd_keras.teachers import Teacher
 
 #: The models of a run in the order of the report.
@@ -23,10 +24,17 @@ def file_path(job: Job, recipe: str) -> Any:
 
 
 def export(job: Job) -> None:
-    """Write the float32 and the int8 TFLite file."""
+    """Write the float32 and the int8 TFLite file.
+
+    A student that was not trained for quantization is quantized now, by its calibration images.
+    """
     for recipe, stage in FILES.items():
         model = networks.load(job, stage)
-        tflite_export.convert(model, file_path(job, recipe), recipe, overwrite=True)
+        options: dict[str, Any] = {}
+        if recipe == "int8" and not quantization.is_quantized(model):
+            options["representative"] = job.calibration_images()
+        path = file_path(job, recipe)
+        tflite_export.convert(model, path, recipe, **options, overwrite=True)
 
 
 def verify(job: Job) -> None:
@@ -39,15 +47,16 @@ def verify(job: Job) -> None:
     labels = np.asarray(test.labels)
     results: dict[str, Any] = {"models": {}, "tflite": {}}
     logits = {}
-    for stage in MODELS:
-        model = teaching.load(job) if stage == "teacher" else networks.load(job, stage)
+    steps = [f"student_compressed/{step.name}" for step in compressing.steps(job)]
+    for folder in (*MODELS, *steps[:-1]):
+        model = teaching.load(job) if folder == "teacher" else networks.load(job, folder)
         if isinstance(model, Teacher) and model.is_recorded:
             continue  # nothing is recorded of the test set
-        logits[stage] = job.logits(model, test)
-        results["models"][stage] = {
-            "accuracy": float(np.mean(logits[stage].argmax(-1) == labels)),
+        logits[folder] = _test_logits(job, model, folder)
+        results["models"][folder] = {
+            "accuracy": float(np.mean(logits[folder].argmax(-1) == labels)),
             **_cost(model),
-            "confusion": _confusion(labels, logits[stage], job.classes),
+            "confusion": _confusion(labels, logits[folder], job.classes),
         }
     images = job.images(test)
     for recipe, stage in FILES.items():
@@ -80,6 +89,15 @@ def verified(job: Job) -> dict[str, Any]:
 def benchmarked(job: Job) -> dict[str, Any]:
     """What the "benchmark" stage measured."""
     return read_json(job.workdir.path("benchmark", "benchmark.json"))
+
+
+def _test_logits(job: Job, model: Any, folder: str) -> np.ndarray:
+    """A model's logits on the test set, kept beside it: what made it anew clears its folder."""
+    path = job.workdir.scratch(folder, "test_logits.npy")
+    if not path.exists():
+        with replacing(path) as temporary:
+            np.save(temporary, job.logits(model, job.dataset.test))
+    return np.load(path, allow_pickle=False)
 
 
 def _cost(model: Any) -> dict[str, float | None]:

@@ -50,6 +50,29 @@ def stages(job: Job) -> list[Stage]:
     return [generations.configured(born_again, stage) if born_again else stage]
 
 
+def last_stage(job: Job, name: str, own: dict[str, Any]) -> Stage:
+    """The stage that goes on with the student: the config's last, or one with terms of its own.
+
+    Args:
+        job: The run.
+        name: Of a stage with terms of its own.
+        own: `methods`, `label_weight`, `adversarial` or `conditional`, as a stage has them. One
+            that has no term but the labels weighs them by 1.
+    """
+    if not own:
+        stage = stages(job)[-1]
+        return dataclasses.replace(stage, label_weight=1.0) if labels_only(job) else stage
+    if not any(own.get(key) for key in ("methods", *_GAMES)) and "label_weight" not in own:
+        own = {**own, "label_weight": 1.0}
+    return _stage(job, name, own)
+
+
+def labels_only(job: Job) -> bool:
+    """Whether a config distils nothing, so that its student is the student alone."""
+    settings = job.config.distillation
+    return not any(settings[key] for key in ("methods", *_GAMES, "stages", "born_again"))
+
+
 def _in_order(name: str) -> list:
     """A key that puts "stage10" behind "stage9"."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

@@ -108,6 +108,11 @@ class Job:
         """A split's images as models take them, float32."""
         return self.normalization.apply(split.images)
 
+    def calibration_images(self) -> np.ndarray:
+        """Training images as models take them, to choose the ranges of activations by."""
+        count = self.config.export.calibration_examples
+        return self.normalization.apply(self.dataset.train.images[:count])
+
     def batches_in_order(self, split: Any) -> Any:
         """A split's batches without augmentation, each example once."""
         return data.evaluation(

@@ -31,14 +31,23 @@ def build(job: Job, settings: ConfigDict, seed: int) -> Any:
     return model
 
 
-def load(job: Job, stage: str) -> Any:
-    """The network that a stage has left in its folder."""
-    if stage == "student_compressed":
-        return quantization.load(job.workdir.path(stage, QUANTIZED_MODEL))
-    return models.load_model(job.workdir.path(stage, MODEL))
+def exists(job: Job, folder: str) -> bool:
+    """Whether a network was left in a folder."""
+    return any(job.workdir.path(folder, name).exists() for name in (MODEL, QUANTIZED_MODEL))
+
+
+def load(job: Job, folder: str) -> Any:
+    """The network that was left in a folder."""
+    quantized = job.workdir.path(folder, QUANTIZED_MODEL)
+    if quantized.exists():
+        return quantization.load(quantized)
+    return models.load_model(job.workdir.path(folder, MODEL))
 
 
 def save(job: Job, model: Any, folder: str) -> None:
     """Keep a model, whole or not at all."""
+    if quantization.is_quantized(model):
+        quantization.save(model, job.workdir.scratch(folder, QUANTIZED_MODEL))
+        return
     with replacing(job.workdir.scratch(folder, MODEL)) as temporary:
         model.save(temporary)

@@ -33,8 +33,7 @@ _STAGES = {
     "teacher": "Teacher",
     "student_alone": "Student alone",
     "student": "Distilled student",
-    "pruned": "Pruning",
-    "quantized": "Quantization-aware",
+    "quantization": "Quantization-aware",
     "student_compressed": "Compressed student",
     "compressed": "Compressed student",
     "export": "Export",
@@ -51,7 +50,7 @@ def _together(text: str) -> Markup:
 
 
 def _stage(name: str) -> str:
-    whole, _, part = name.partition("/")
+    whole, _, part = re.sub(r"^\d+_", "", name).partition("/")
     title = _STAGES.get(whole, whole.replace("_", " ").capitalize())
     return f"{title}: {part.replace('_', ' ')}" if part else title
 
@@ -90,8 +89,8 @@ def _trade_offs(all_rows: Sequence[Row]) -> dict[str, Markup]:
     sizes, latencies = [], []
     for row in all_rows:
         accuracy = row.value("accuracy")
-        if accuracy is None:
-            continue
+        if accuracy is None or row.key not in plots.MODEL_STYLES:
+            continue  # no measurement, or a student on its way through compression
         if row.size:
             sizes.append(plots.Point(row.key, row.label, row.size, accuracy, row.accuracy_error))
         if median := row.latency("median"):

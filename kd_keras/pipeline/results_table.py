@@ -23,6 +23,8 @@ _ROWS = (
     ("float32", "tflite", "float32", "float32 TFLite"),
     ("int8", "tflite", "int8", "int8 TFLite"),
 )
+#: What the folders of the techniques begin with; each goes on with its number and name.
+_STEPS = "student_compressed/"
 LABELS = {key: label for key, _, _, label in _ROWS}
 
 
@@ -111,11 +113,21 @@ def rows(report: Mapping[str, Any]) -> list[Row]:
     """Returns the rows that the report has, from teacher to int8 file."""
     images = number((report.get("data") or {}).get("test"))
     found = []
-    for key, section, name, label in _ROWS:
+    for key, section, name, label in [*_ROWS[:3], *_steps(report), *_ROWS[3:]]:
         entry = (report.get(section) or {}).get(name)
         if entry:
             found.append(Row(key, label, entry, None if images is None else int(images)))
     return found
+
+
+def _steps(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The rows of a student between two techniques of its compression."""
+    folders = [name for name in report.get("models") or {} if name.startswith(_STEPS)]
+    labels = [folder.removeprefix(_STEPS).split("_", 1)[1] for folder in folders]
+    return [
+        (folder, "models", folder, f"… after {label.replace('_', ' ')}")
+        for folder, label in zip(folders, labels, strict=True)
+    ]
 
 
 def _accuracy_cells(all_rows: Sequence[Row]) -> list[Cell]:

@@ -63,7 +63,7 @@ def _caches(job: Job) -> bool:
 
 _ALWAYS = ("seed", "deterministic", "strategy", "data")
 _STUDENT = (*_ALWAYS, "teacher", "student", "distillation")
-_COMPRESSED = (*_STUDENT, "compression")
+_COMPRESSED = (*_STUDENT, "compression", "export")
 STAGES = (
     Stage("data", ("seed", "data"), prepare_data),
     Stage(

@@ -1,6 +1,5 @@
 """The stages that train: teacher, student alone, distilled student, compressed student."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from kd_keras.compression import pruning, quantization
+from kd_keras.compression import order
 from kd_keras.distiller import Distiller
 from kd_keras.errors import InputError
 from kd_keras.pipeline import (
+    compressing,
     distillation,
     fitting,
     generations,
@@ -40,6 +40,8 @@ def check(job: Job) -> None:
     for stage in stages:
         stage.make_optimizer()
     optimizers.make(job, job.config.teacher.optimizer, epochs=1)
+    for stage, changed in compressing.untrained(job, student):
+        make_distiller(job, stage.fitted_to(_any_logits(job)), changed, teacher)
 
 
 def train_teacher(job: Job) -> None:
@@ -61,7 +63,13 @@ def train_student_alone(job: Job) -> None:
 
 
 def distil(job: Job) -> None:
-    """The same student, from the same start, through the config's stages or generations."""
+    """The same student, from the same start, through the config's stages or generations.
+
+    Where nothing is distilled it is the student alone.
+    """
+    if distillation.labels_only(job):
+        networks.save(job, networks.load(job, "student_alone"), "student")
+        return
     if job.config.distillation.born_again:
         [stage] = _fitted(job, distillation.stages(job))
         generations.run(job, stage, make_distiller, fit_distiller)
@@ -80,13 +88,43 @@ def distil(job: Job) -> None:
 
 
 def compress(job: Job) -> None:
-    """The distilled student pruned, then quantized with its zeros kept, distilled throughout."""
+    """The distilled student through the config's techniques, distilled throughout."""
     with job.strategy.scope():
+        student = networks.load(job, "student")
         teacher = teaching.load_for_training(job)
-        pruned = _prune(job, networks.load(job, "student"), teacher)
-        quantized = _quantize(job, pruned, teacher)
-    path = job.workdir.scratch("student_compressed", networks.QUANTIZED_MODEL)
-    quantization.save(quantized, path)
+        for step in compressing.steps(job):
+            student = _compress(job, step, student, teacher)
+    networks.save(job, student, "student_compressed")
+
+
+def _compress(job: Job, step: compressing.Step, student: Any, teacher: Any) -> Any:
+    """One technique; what it made before is taken from its folder."""
+    folder = f"student_compressed/{step.name}"
+    if networks.exists(job, folder):
+        return networks.load(job, folder)
+    changed = _changed(job, step, student)
+    if step.stage is not None:
+        [stage] = _fitted(job, [step.stage])
+        distiller = make_distiller(job, stage, changed, teacher)
+        fit_distiller(job, folder, stage, distiller, tuple(step.module.callbacks(changed)))
+    finished = step.module.finish(changed)
+    networks.save(job, finished, folder)
+    return finished
+
+
+def _changed(job: Job, step: compressing.Step, student: Any) -> Any:
+    """What a technique makes of a student before training.
+
+    New layers are kept: a measured goal, or tensorly, may choose others when asked again.
+    """
+    folder = f"student_compressed/{step.name}/untrained"
+    if networks.exists(job, folder):
+        return networks.load(job, folder)
+    tf.keras.utils.set_random_seed(job.config.seed)
+    changed = step.apply(job, student)
+    if not order.is_trained_in(step.technique):
+        networks.save(job, changed, folder)
+    return changed
 
 
 def _check_recorded(job: Job, teacher: Teacher) -> None:
@@ -107,8 +145,11 @@ def _check_recorded(job: Job, teacher: Teacher) -> None:
 
 def fitted_to_any(job: Job) -> list[Stage]:
     """The stages as far as they are known without the teacher's logits, for checks."""
-    any_logits = np.eye(job.classes)
-    return [stage.fitted_to(lambda: any_logits) for stage in distillation.stages(job)]
+    return [stage.fitted_to(_any_logits(job)) for stage in distillation.stages(job)]
+
+
+def _any_logits(job: Job) -> Callable[[], Any]:
+    return lambda: np.eye(job.classes)
 
 
 def _fitted(job: Job, stages: list[Stage]) -> list[Stage]:
@@ -178,46 +219,3 @@ def _fit(
         seed=job.config.seed,
         callbacks=callbacks,
     )
-
-
-def _prune(job: Job, student: Any, teacher: Any) -> Any:
-    settings = job.config.compression
-    steps = settings.pruning_epochs * job.steps_per_epoch
-    # The last quarter trains at the final sparsity, so that the student can recover.
-    last = max(1, steps * 3 // 4)
-    pruned = pruning.apply(
-        student,
-        sparsity=settings.sparsity,
-        begin_step=0,
-        end_step=last,
-        frequency=max(1, last // 20),
-    )
-    stage = dataclasses.replace(
-        _fitted(job, distillation.stages(job))[-1],
-        epochs=settings.pruning_epochs,
-        trainable=None,
-        optimizer=lambda: tf.keras.optimizers.Adam(settings.learning_rate),
-    )
-    distiller = make_distiller(job, stage, pruned, teacher)
-    callbacks = tuple(pruning.callbacks(pruned))
-    fit_distiller(job, "student_compressed/pruned", stage, distiller, callbacks)
-    return pruning.finish(pruned)
-
-
-def _quantize(job: Job, pruned: Any, teacher: Any) -> Any:
-    settings = job.config.compression
-    train = job.dataset.train
-    calibration = job.normalization.apply(train.images[: settings.calibration_examples])
-    quantized = quantization.apply(pruned, keep_zeros=True, calibration=calibration)
-    optimizer = ConfigDict(
-        {**job.config.student.optimizer, "learning_rate": settings.learning_rate}
-    )
-    stage = dataclasses.replace(
-        _fitted(job, distillation.stages(job))[-1],
-        epochs=settings.quantization_epochs,
-        trainable=None,
-    )
-    stage = distillation.with_optimizer(job, stage, optimizer)
-    distiller = make_distiller(job, stage, quantized, teacher)
-    fit_distiller(job, "student_compressed/quantized", stage, distiller)
-    return quantization.finish(quantized)

@@ -7,7 +7,7 @@ import pathlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import filelock
@@ -29,10 +29,19 @@ class Workdir:
     Args:
         root: The folder; made if it is missing.
         chief: Whether this process writes the artefacts.
+        reuse: Work directories whose finished stages are taken where their inputs are the same. The
+            folders of these stages are linked, not copied.
     """
 
-    def __init__(self, root: str | os.PathLike, *, chief: bool = True) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        *,
+        chief: bool = True,
+        reuse: Sequence[str | os.PathLike] = (),
+    ) -> None:
         self.root = pathlib.Path(root)
+        self._lenders = [pathlib.Path(folder) for folder in reuse]
         self.chief = chief
         self._private = None if chief else tempfile.TemporaryDirectory(prefix="kd-worker-")
 
@@ -89,11 +98,27 @@ class Workdir:
 
         A stage whose folder was deleted, as the errors about damaged files advise, is not done.
         """
-        path = self.path("stages", f"{stage}.json")
-        if not (path.exists() and self.path(stage).is_dir()):
-            return None
-        record = read_json(path)
-        return record if not configs.differences(record["inputs"], inputs) else None
+        record = _record(self.root, stage, inputs)
+        return self._borrowed(stage, inputs) if record is None and self.chief else record
+
+    def _borrowed(self, stage: str, inputs: dict) -> dict | None:
+        """Link a stage that another work directory has finished, and return its record."""
+        for lender in self._lenders:
+            record = _record(lender, stage, inputs)
+            if record is not None and lender.resolve() != self.root.resolve():
+                self._clear(stage)
+                self.path(stage).symlink_to((lender / stage).resolve(), target_is_directory=True)
+                write_json(self.path("stages", f"{stage}.json"), record)
+                return record
+        return None
+
+    def _clear(self, stage: str) -> None:
+        """Remove what there is of a stage; of another directory's, the link."""
+        self.path("stages", f"{stage}.json").unlink(missing_ok=True)
+        self.path("stages", f"{stage}.begun.json").unlink(missing_ok=True)
+        if self.path(stage).is_symlink():
+            self.path(stage).unlink()
+        shutil.rmtree(self.path(stage), ignore_errors=True)
 
     def begin(self, stage: str, inputs: dict) -> None:
         """Clear what other inputs have left of a stage; the same inputs go on with the rest."""
@@ -102,8 +127,7 @@ class Workdir:
             return
         if path.exists() and not configs.differences(read_json(path)["inputs"], inputs):
             return
-        self.path("stages", f"{stage}.json").unlink(missing_ok=True)
-        shutil.rmtree(self.path(stage), ignore_errors=True)
+        self._clear(stage)
         write_json(path, {"inputs": inputs})
 
     def finish(self, stage: str, inputs: dict, seconds: float) -> dict:
@@ -114,6 +138,15 @@ class Workdir:
         while (found := self.done(stage, inputs)) is None:
             time.sleep(_POLL_SECONDS)
         return found
+
+
+def _record(root: pathlib.Path, stage: str, inputs: dict) -> dict | None:
+    """The record of a stage that a work directory has finished, if it is of these inputs."""
+    path = root / "stages" / f"{stage}.json"
+    if not (path.exists() and (root / stage).is_dir()):
+        return None
+    record = read_json(path)
+    return record if not configs.differences(record["inputs"], inputs) else None
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from nets import one_line
 from structures import STRUCTURES, conv_bn, finished, model_of, outputs, plain, with_statistics
 
 from kd_keras import models
-from kd_keras.compression.dead_channels import remove_dead_channels
+from kd_keras.compression import dead_channels
 from kd_keras.errors import InputError
 
 pytestmark = pytest.mark.tf_keras
@@ -35,7 +35,7 @@ def widths(model, *names):
 
 def removed(student):
     before = [weight.copy() for weight in student.get_weights()]
-    smaller = remove_dead_channels(student)
+    smaller = dead_channels.apply(student)
     np.testing.assert_allclose(outputs(smaller), outputs(student), rtol=1e-5, atol=1e-5)
     for old, new in zip(before, student.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -167,5 +167,5 @@ def test_a_subclassed_model_is_refused_with_the_cure():
             return x
 
     with pytest.raises(InputError) as error:
-        remove_dead_channels(Own(name="own"))
+        dead_channels.apply(Own(name="own"))
     one_line(error, "own", "make it one with tf.keras.Model(inputs, outputs)")

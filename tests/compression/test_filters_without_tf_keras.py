@@ -18,7 +18,7 @@ def test_keras_3_is_refused_in_one_line():
         lambda: filter_pruning.plan(student, keep=0.5),
         lambda: batch_norm_folding.apply(student),
         lambda: batch_norm_folding.unfolded(student),
-        lambda: dead_channels.remove_dead_channels(student),
+        lambda: dead_channels.apply(student),
         lambda: low_rank.apply(student, error=0.5),
     ):
         with pytest.raises(InputError) as error:

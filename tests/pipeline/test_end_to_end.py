@@ -208,7 +208,30 @@ def test_bad_flag_is_one_line(flag: str, words: tuple[str, ...], tmp_path: pathl
         ("data.augmentation", {"flip": {}}, ("flip", "horizontal_flip")),
         ("student.optimizer.name", "adamm", ("adamm", "adamw")),
         ("student.epochs", 0, ("student.epochs", "from 1")),
-        ("compression.sparsity", 1.5, ("sparsity", "1.5")),
+        ("compression", [{"technique": "pruning", "sparsity": 1.5}], ("sparsity", "1.5")),
+        ("compression", [{"technique": "pruning", "epochs": 0}], ("epochs 0", "pruning")),
+        ("compression", [{"technique": "prune"}], ("prune", "filter_pruning")),
+        ("compression", [{"technique": "pruning", "rate": 1}], ("rate", "sparsity")),
+        (
+            "compression",
+            [{"technique": "low_rank", "optimizer": {"lr": 1}}],
+            ("lr", "learning_rate"),
+        ),
+        (
+            "compression",
+            [{"technique": "quantization"}, {"technique": "pruning", "sparsity": 0.5}],
+            ("pruning after quantization", "undo"),
+        ),
+        (
+            "compression",
+            [{"technique": "quantization", "float_layers": ["stage9"]}],
+            ("stage9", "stage1"),
+        ),
+        (
+            "compression",
+            [{"technique": "quantization", "methods": {"hint": {"teacher_layer": "stage9"}}}],
+            ("stage9", "stage1"),
+        ),
         ("studnet", {}, ("studnet", "student")),
     ],
 )
