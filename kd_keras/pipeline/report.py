@@ -17,16 +17,21 @@ _PACKAGES = (
 _TRAININGS = ("teacher", "student_alone", "student", "student_compressed")
 
 
-def write(job: Job, seconds: dict[str, float]) -> dict[str, Any]:
+def write(job: Job, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Write both reports and return the one for machines."""
-    report, details = collect(job, seconds), _details(job)
+    report, details = collect(job, records), _details(job)
     write_json(job.workdir.scratch("report.json"), report)
     page.write(report, details, job.workdir.scratch("report.html"))
     return report
 
 
-def collect(job: Job, seconds: dict[str, float]) -> dict[str, Any]:
-    """What `report.json` holds; accuracies are fractions on the test set."""
+def collect(job: Job, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What `report.json` holds; accuracies are fractions on the test set.
+
+    Args:
+        job: The run.
+        records: What the work directory has recorded of each stage.
+    """
     verified, benchmarked = delivery.verified(job), delivery.benchmarked(job)
     keys = ("accuracy", "parameters", "macs", "sparsity")
     models = {name: {k: m[k] for k in keys} for name, m in verified["models"].items()}
@@ -51,7 +56,9 @@ def collect(job: Job, seconds: dict[str, float]) -> dict[str, Any]:
         "models": models,
         "tflite": files,
         **{key: verified[key] for key in ("generations",) if key in verified},
-        "seconds": seconds,
+        "seconds": {name: record["seconds"] for name, record in records.items()},
+        # Of all threads together: what a stage costs, also on a machine that does other work.
+        "cpu_seconds": {name: record.get("cpu_seconds") for name, record in records.items()},
         "command": job.command,
         "created": job.started,
     }

@@ -92,11 +92,11 @@ def run_all(job: Job) -> dict[str, Any] | None:
         What `report.json` holds; None in a worker that is not the chief.
     """
     wanted = [stage for stage in STAGES if stage.wanted(job)]
-    seconds = _run(job, wanted, total=len(wanted) + 1)
+    records = _run(job, wanted, total=len(wanted) + 1)
     if not job.workdir.chief:
         return None
     say(f"[{len(wanted) + 1}/{len(wanted) + 1}] report")
-    return report.write(job, seconds)
+    return report.write(job, records)
 
 
 def fill_cache(job: Job, *, shard_index: int, num_shards: int) -> None:
@@ -107,30 +107,31 @@ def fill_cache(job: Job, *, shard_index: int, num_shards: int) -> None:
     teacher_cache.fill(job, shard_index=shard_index, num_shards=num_shards)
 
 
-def _run(job: Job, stages: Sequence[Stage], total: int) -> dict[str, float]:
-    """Run the stages that are not done, and return the seconds of each."""
-    seconds = {}
+def _run(job: Job, stages: Sequence[Stage], total: int) -> dict[str, dict[str, Any]]:
+    """Run the stages that are not done, and return the record of each."""
+    records = {}
     for number, stage in enumerate(stages, start=1):
-        seconds[stage.name] = _run_one(job, stage, f"[{number}/{total}] {stage.name}")
+        records[stage.name] = _run_one(job, stage, f"[{number}/{total}] {stage.name}")
         if stage.name == "data":
             training.check(job)
         if stage.name == "teacher" and job.workdir.chief:
             teaching.show_quality(job)
-    return seconds
+    return records
 
 
-def _run_one(job: Job, stage: Stage, title: str) -> float:
+def _run_one(job: Job, stage: Stage, title: str) -> dict[str, Any]:
     inputs = stage.inputs(job)
     record = job.workdir.done(stage.name, inputs)
     if record is not None:
         say(f"{title}: done before, in {record['seconds']:.1f} s")
-        return record["seconds"]
+        return record
     say(title)
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     if stage.trains or job.workdir.chief:
         job.workdir.begin(stage.name, inputs)
         stage.make(job)
-    record = job.workdir.finish(stage.name, inputs, time.monotonic() - started)
+    cost = {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - cpu_started}
+    record = job.workdir.finish(stage.name, inputs, **cost)
     if stage.trains:
         fitting.forget(job.workdir, stage.name)
-    return record["seconds"]
+    return record

@@ -130,10 +130,10 @@ class Workdir:
         self._clear(stage)
         write_json(path, {"inputs": inputs})
 
-    def finish(self, stage: str, inputs: dict, seconds: float) -> dict:
-        """Record that a stage is whole; other workers wait here for the chief's record."""
+    def finish(self, stage: str, inputs: dict, **cost: float) -> dict:
+        """Record that a stage is whole, and its cost; other workers wait here for the chief."""
         if self.chief:
-            record = {"inputs": inputs, "seconds": seconds}
+            record = {"inputs": inputs, **cost}
             write_json(self.path("stages", f"{stage}.json"), record)
         while (found := self.done(stage, inputs)) is None:
             time.sleep(_POLL_SECONDS)
