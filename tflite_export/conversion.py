@@ -4,14 +4,15 @@ import keyword
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from tflite_export import keras_model, recipes
+from tflite_export import keras_model, quantization, recipes
 from tflite_export.errors import ExportError
 from tflite_export.file_facts import check_facts, read_facts
 from tflite_export.quiet import silenced_stderr
@@ -24,6 +25,7 @@ def convert(
     path: str | os.PathLike[str],
     recipe: str = "int8",
     *,
+    representative: np.ndarray | None = None,
     input_name: str | None = None,
     output_name: str | None = None,
     overwrite: bool = False,
@@ -36,9 +38,12 @@ def convert(
 
     Args:
         model: Functional or Sequential, `tf_keras` or Keras 3, one float32 input of a fixed shape
-            and one output. For the recipe `int8` a model made quantization-aware by tfmot.
+            and one output.
         path: of the new file; its folder is made when it is not there.
         recipe: a name in `tflite_export.recipes.RECIPES`.
+        representative: for the recipe `int8` of a model that tfmot has not made
+            quantization-aware: images that show which values occur, float32 `(n,) + input shape`,
+            normalised as in training; a few hundred of the training set. All are run.
         input_name: in the signature; the input layer's own name when not given.
         output_name: likewise the output layer's; for tfmot's `quant_logits` that is `logits`.
         overwrite: replace a file that is there.
@@ -47,20 +52,24 @@ def convert(
         The path of the file.
 
     Raises:
-        ExportError: the recipe is unknown or does not fit the model, the model cannot be expressed
-            in built-in operators (the message names operator and layer), or the file exists or
-            cannot be written. Nothing is left behind then.
+        ExportError: the recipe is unknown or does not fit the model, the representative images do
+            not fit or are missing or needless, the model cannot be expressed in built-in operators
+            (the message names operator and layer), or the file exists or cannot be written.
+            Nothing is left behind then.
     """
     chosen = recipes.get(recipe)
     target = Path(path)
     if target.exists() and not overwrite:
         raise ExportError(f"{target} exists; give another path or overwrite=True")
     _check_model(model, chosen)
+    images = _representative(model, chosen, representative)
     input_name = input_name or keras_model.input_name(model.inputs[0])
     output_name = output_name or keras_model.output_name(model)
     _check_input_name(input_name)
     with silenced_stderr():
-        content = _convert(model, chosen, input_name, output_name)
+        content = _convert(model, input_name, output_name)
+        if images is not None:
+            content = quantization.quantize(content, chosen, input_name, images)
     with _replacing(target) as temporary:
         temporary.write_bytes(content)
         load_interpreter(temporary)
@@ -82,17 +91,32 @@ def _check_model(model: Any, recipe: Recipe) -> None:
         )
     keras_model.refuse_training_wrappers(model)
     keras_model.refuse_half_precision(model)
-    quantized = keras_model.is_quantization_aware(model)
-    if recipe.activations == "int8" and not quantized:
-        raise ExportError(
-            f"model {model.name!r} is not quantization-aware, which recipe {recipe.name!r} needs; "
-            f"train tfmot.quantization.keras.quantize_model(model) first, or take recipe 'float32'"
-        )
-    if recipe.activations == "float32" and quantized:
+    if recipe.activations == "float32" and keras_model.is_quantization_aware(model):
         raise ExportError(
             f"model {model.name!r} is quantization-aware, which recipe {recipe.name!r} would run "
             f"in emulation; take recipe 'int8', or export the model from before quantize_model"
         )
+
+
+def _representative(model: Any, recipe: Recipe, given: Any) -> np.ndarray | None:
+    """The images to quantize with; None where the model or the recipe needs none."""
+    if recipe.activations == "float32" or keras_model.is_quantization_aware(model):
+        if given is not None:
+            reason = (
+                f"recipe {recipe.name!r} quantizes nothing"
+                if recipe.activations == "float32"
+                else f"model {model.name!r} is quantization-aware and has learned its ranges"
+            )
+            raise ExportError(f"representative images were given, but {reason}; leave them out")
+        return None
+    shape = tuple(model.inputs[0].shape)[1:]
+    if given is None:
+        raise ExportError(
+            f"model {model.name!r} is not quantization-aware: recipe {recipe.name!r} needs "
+            f"representative=images, float32 ({', '.join(map(str, ('n', *shape)))}), or a model "
+            f"trained after tfmot.quantization.keras.quantize_model(model)"
+        )
+    return quantization.check_representative(given, shape)
 
 
 def _check_input_name(name: str) -> None:
@@ -104,7 +128,7 @@ def _check_input_name(name: str) -> None:
         )
 
 
-def _convert(model: Any, recipe: Recipe, input_name: str, output_name: str) -> bytes:
+def _convert(model: Any, input_name: str, output_name: str) -> bytes:
     serve = _serving_function(model, input_name, output_name)
     module = tf.Module()
     # Only what the function reads goes along: neither optimizer nor Keras' own description, so
@@ -122,28 +146,19 @@ def _convert(model: Any, recipe: Recipe, input_name: str, output_name: str) -> b
             folder, signature_keys=["serving_default"]
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        _CONFIGURE[recipe.name](converter)
+        if keras_model.is_quantization_aware(model):
+            _take_learned_ranges(converter)
         try:
             return converter.convert()
         except Exception as error:  # the converter raises plain Exception subclasses
             raise ExportError(_explain(error, model)) from error
 
 
-def _configure_float32(converter: Any) -> None:
-    converter.optimizations = []
-
-
-def _configure_int8(converter: Any) -> None:
+def _take_learned_ranges(converter: Any) -> None:
     """Takes the ranges that quantization-aware training learned; no representative data needed."""
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = tf.int8
     converter.inference_output_type = tf.int8
-
-
-_CONFIGURE: dict[str, Callable[[Any], None]] = {
-    "float32": _configure_float32,
-    "int8": _configure_int8,
-}
 
 
 def _serving_function(model: Any, input_name: str, output_name: str) -> Any:

@@ -9,6 +9,17 @@ from tflite_export.recipes import Recipe
 
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
 _TYPES = {code: name.lower() for name, code in vars(schema.TensorType).items() if name.isupper()}
+#: Operators with a kernel, and which of their inputs it is.
+_KERNEL_INPUT = {
+    "BATCH_MATMUL": 1,
+    "CONV_2D": 1,
+    "CONV_3D": 1,
+    "DEPTHWISE_CONV_2D": 1,
+    "EMBEDDING_LOOKUP": 1,
+    "FULLY_CONNECTED": 1,
+    "TRANSPOSE_CONV": 1,
+}
+_CHANGES_OF_FORMAT = {"QUANTIZE", "DEQUANTIZE"}
 _COMPUTED = {"float16", "float32", "float64", "int8", "int16"}
 
 
@@ -21,12 +32,16 @@ class Operator:
         custom: it is not a built-in one (Flex operators are custom ones).
         tensor: name of its first output, which holds the Keras layer's name.
         formats: number formats of its outputs.
+        weights: number format of its kernel in the file, None without one.
+        weight_scales: how many scales the kernel has: one, or one for each output channel.
     """
 
     name: str
     custom: bool
     tensor: str
     formats: tuple[str, ...]
+    weights: str | None
+    weight_scales: int
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,7 @@ def check_facts(facts: FileFacts, recipe: Recipe, input_name: str, output_name: 
 
     Raises:
         ExportError: it has a custom operator, another signature, another input or output format
-            than the recipe's, or an operator that computes in another format.
+            than the recipe's, or an operator with weights or results in another format.
     """
     for operator in facts.operators:
         if operator.custom:
@@ -89,34 +104,74 @@ def check_facts(facts: FileFacts, recipe: Recipe, input_name: str, output_name: 
                 f"{side} {expected!r} is {found[expected]} where recipe {recipe.name!r} asks for "
                 f"{recipe.io}; {_CURE[recipe.name]}"
             )
-    for operator in facts.operators:
-        foreign = _COMPUTED.intersection(operator.formats) - {recipe.activations}
-        if foreign:
-            raise ExportError(
-                f"operator {operator.name} ({operator.tensor}) computes in {min(foreign)} where "
-                f"recipe {recipe.name!r} allows only {recipe.activations}; {_CURE[recipe.name]}"
-            )
+    # Changes of format stand around the operator that is the cause: that one is named.
+    for operator in sorted(facts.operators, key=lambda found: found.name in _CHANGES_OF_FORMAT):
+        _check_operator(operator, recipe)
+
+
+def _check_operator(operator: Operator, recipe: Recipe) -> None:
+    foreign = _COMPUTED.intersection(operator.formats) - {recipe.activations}
+    if foreign:
+        raise ExportError(
+            f"operator {operator.name} ({operator.tensor}) computes in {min(foreign)} where "
+            f"recipe {recipe.name!r} allows only {recipe.activations}; {_CURE[recipe.name]}"
+        )
+    if operator.weights not in (None, recipe.weights):
+        raise ExportError(
+            f"operator {operator.name} ({operator.tensor}) has weights in {operator.weights} where "
+            f"recipe {recipe.name!r} allows only {recipe.weights}; {_CURE[recipe.name]}"
+        )
 
 
 _CURE = {
     "float32": "rebuild the model under the float32 policy and copy the weights",
-    "int8": "quantize every layer, with tfmot.quantization.keras.quantize_model",
+    "int8": (
+        "quantize every layer, with tfmot.quantization.keras.quantize_model, or, after training, "
+        "replace those that have no int8 operator"
+    ),
 }
 
 
 def _operator(
     model: schema.ModelT, graph: schema.SubGraphT, operator: schema.OperatorT
 ) -> Operator:
-    kind = model.operatorCodes[operator.opcodeIndex]
-    code = max(kind.builtinCode, kind.deprecatedBuiltinCode)  # old files have only the second
-    custom = code == schema.BuiltinOperator.CUSTOM
+    name = _operator_name(model, operator)
     outputs = [] if operator.outputs is None else [int(index) for index in operator.outputs]
+    kernel = _kernel(model, graph, operator) if name in _KERNEL_INPUT else None
+    scales = None if kernel is None or not kernel.quantization else kernel.quantization.scale
     return Operator(
-        name=_text(kind.customCode) if custom else _OPERATORS.get(code, str(code)),
-        custom=custom,
+        name=name,
+        custom=_code(model, operator) == schema.BuiltinOperator.CUSTOM,
         tensor=_text(graph.tensors[outputs[0]].name) if outputs else "",
         formats=tuple(_format(graph.tensors, index) for index in outputs),
+        weights=None if kernel is None else _TYPES[kernel.type],
+        weight_scales=0 if scales is None else len(scales),
     )
+
+
+def _operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
+    code = _code(model, operator)
+    if code == schema.BuiltinOperator.CUSTOM:
+        return _text(model.operatorCodes[operator.opcodeIndex].customCode)
+    return _OPERATORS.get(code, str(code))
+
+
+def _code(model: schema.ModelT, operator: schema.OperatorT) -> int:
+    kind = model.operatorCodes[operator.opcodeIndex]
+    return max(kind.builtinCode, kind.deprecatedBuiltinCode)  # old files have only the second
+
+
+def _kernel(
+    model: schema.ModelT, graph: schema.SubGraphT, operator: schema.OperatorT
+) -> schema.TensorT | None:
+    """The tensor that the file stores as kernel; None where the kernel is computed."""
+    index = int(operator.inputs[_KERNEL_INPUT[_operator_name(model, operator)]])
+    for other in graph.operators:  # a kernel may be stored in another format and made float first
+        if _operator_name(model, other) == "DEQUANTIZE" and index in other.outputs:
+            index = int(other.inputs[0])
+            break
+    tensor = graph.tensors[index]
+    return None if model.buffers[tensor.buffer].data is None else tensor
 
 
 def _format(tensors: list[schema.TensorT], index: int) -> str:

@@ -1,0 +1,100 @@
+"""Quantizes a float .tflite file after training, with litert-quantizer."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from litert_quantizer import calibrator, quantizer, recipe_manager
+from litert_quantizer.qtyping import TFLOperationName
+from litert_quantizer.utils import qsv_utils
+
+from tflite_export.bias_room import make_room
+from tflite_export.errors import ExportError
+from tflite_export.recipes import Recipe
+
+_SIGNATURE = "serving_default"
+
+
+def quantize(content: bytes, recipe: Recipe, input_name: str, representative: np.ndarray) -> bytes:
+    """Returns a float file quantized after training.
+
+    Weights are symmetric, of convolutions and dense layers with a scale for each output channel.
+    An activation's range is from the least to the largest value that the representative images
+    reach there: litert-quantizer's own default, a moving average over images, depends on their
+    order and cuts off what is rare.
+
+    Args:
+        content: a float32 file with the signature `serving_default`, batch 1.
+        recipe: with int8 weights, activations, input and output.
+        input_name: of the only input, in the signature.
+        representative: images as `check_representative` returns them.
+
+    Raises:
+        ExportError: the ranges that the images reach are not finite.
+    """
+    rules = recipe_manager.RecipeManager()
+    rules.add_static_config(
+        regex=".*",
+        operation_name=TFLOperationName.ALL_SUPPORTED,
+        activation_num_bits=8,
+        weight_num_bits=8,
+    )
+    with warnings.catch_warnings():
+        # The runtime advises against keeping all tensors, which is the point here.
+        warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
+        ranges = _ranges(content, rules, input_name, representative)
+        make_room(content, ranges, activation_steps=255)
+        worker = quantizer.Quantizer(content, rules.get_quantization_recipe())
+        result = worker.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+    if result.quantized_model is None:
+        raise ExportError(f"litert-quantizer made nothing of recipe {recipe.name!r}; report this")
+    return bytes(result.quantized_model)
+
+
+def _ranges(
+    content: bytes, rules: recipe_manager.RecipeManager, input_name: str, images: np.ndarray
+) -> dict[str, Any]:
+    """Runs the float file on every image; the range of each tensor by its name."""
+    # One thread: the sums of several may differ from run to run, and with them the file.
+    watcher = calibrator.Calibrator(
+        content, num_threads=1, qsv_update_func=qsv_utils.min_max_update
+    )
+    watcher.calibrate({_SIGNATURE: [{input_name: image[None]} for image in images]}, rules)
+    ranges = watcher.get_model_qsvs()
+    for name, found in ranges.items():
+        if not all(np.all(np.isfinite(bound)) for bound in found.values()):
+            raise ExportError(
+                f"tensor {name!r} reaches NaN or infinity on the representative images; "
+                f"check the model's weights and the images' normalisation"
+            )
+    return ranges
+
+
+def check_representative(images: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Holds representative images against the model's input.
+
+    Args:
+        images: what the user gave.
+        shape: of one image.
+
+    Returns:
+        The images, float32, (n,) + shape.
+
+    Raises:
+        ExportError: another type or shape, no image, or NaN or infinity among the numbers.
+    """
+    images = np.asarray(images)
+    wanted = f"({', '.join(map(str, ('n', *shape)))})"
+    if images.dtype != np.float32:
+        raise ExportError(
+            f"representative images are {images.dtype}; give float32, {wanted}, normalised as in "
+            f"training"
+        )
+    if images.shape[1:] != shape or not len(images):
+        raise ExportError(
+            f"representative images have shape {images.shape}; give {wanted} with n >= 1, a few "
+            f"hundred training images"
+        )
+    if not np.all(np.isfinite(images)):
+        raise ExportError("representative images hold NaN or infinity; check their normalisation")
+    return images
