@@ -8,12 +8,12 @@ TensorFlow is imported only when a run begins, so that `--help` answers at once.
 import os
 import shlex
 import sys
-import warnings
 from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from kd_keras.command_line import complaining
 from kd_keras.errors import InputError
 
 FLAGS = flags.FLAGS
@@ -41,7 +41,6 @@ def main(argv: list[str]) -> None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.set_verbosity(logging.ERROR)  # Keras' notes on its own callbacks and checkpoints
-    warnings.formatwarning = _one_line
     from kd_keras import pipeline
     from kd_keras.pipeline import page
 
@@ -62,26 +61,10 @@ def main(argv: list[str]) -> None:
         print(f"report: {os.path.join(FLAGS.workdir, 'report.html')}")
 
 
-def _one_line(message: Any, *_: Any, **__: Any) -> str:
-    """A warning without the line of code that gave it."""
-    return f"warning: {' '.join(str(message).split())}\n"
-
-
 def run() -> None:
     """Entry point of the console script."""
-    try:
+    with complaining("kd-train"):
         app.run(main, flags_parser=_parse_flags)
-    except (InputError, flags.Error) as error:
-        _fail(" ".join(str(error).split()))
-    except KeyboardInterrupt:
-        _fail("stopped; the same command goes on from the last checkpoint", status=130)
-    except OSError as error:
-        _fail(f"{error.filename or 'file'}: {error.strerror or error}")
-    except ValueError as error:
-        # An ExportError, whose package must not be imported before it is needed.
-        if type(error).__name__ != "ExportError":
-            raise
-        _fail(str(error))
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -120,11 +103,6 @@ def _load(spec: str) -> Any:
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     values(argv)
     return values.config
-
-
-def _fail(message: str, status: int = 1) -> None:
-    print(f"kd-train: {message}", file=sys.stderr, flush=True)
-    raise SystemExit(status)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ ALLOWED = {
         *("teachers", "compression", "tflite_export"),
     },
     "train": {"foundation", "pipeline"},
+    "table": {"foundation", "pipeline"},
     "package": set(),
     "tflite_export": set(),
     "configs": set(),

@@ -1,0 +1,188 @@
+"""A table of runs: each row a config, each seed a run in a folder of its own, what is done is kept.
+
+A table is a Python file, as a config is, with `TITLE`, `SEEDS`, `ROWS` and `get_config(run)`. A row
+names its `label`; its `run`, by default its own name, from which `get_config` makes the config; its
+`file`, "int8" by default or "float32"; and, where there is one, the `source`'s figure.
+"""
+
+import dataclasses
+import pathlib
+import runpy
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import tflite_export
+from kd_keras.errors import InputError
+from kd_keras.pipeline import config as configs
+from kd_keras.pipeline.progress import say
+from kd_keras.pipeline.workdir import read_json
+
+_NEEDED = ("TITLE", "SEEDS", "ROWS", "get_config")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table's file and the folder of its runs.
+
+    Attributes:
+        path: The file.
+        workdir: The folder; `RUN/seedN` below it is the work directory of a run.
+        module: What the file defines.
+    """
+
+    path: str
+    workdir: pathlib.Path
+    module: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix."""
+        return pathlib.Path(self.path).stem
+
+    @property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """The rows by name, each with all its keys."""
+        default = {"file": "int8", "source": ""}
+        return {name: {**default, "run": name, **row} for name, row in self.module["ROWS"].items()}
+
+    def folder(self, run: str, seed: int) -> pathlib.Path:
+        """The work directory of a run."""
+        return self.workdir / run / f"seed{seed}"
+
+    def command(self, run: str, seed: int) -> list[str]:
+        """The arguments of `kd-train` that make a run."""
+        return [
+            f"--config={self.path}:{run}",
+            f"--config.seed={seed}",
+            f"--workdir={self.folder(run, seed)}",
+        ]
+
+    def report(self, run: str, seed: int) -> dict[str, Any] | None:
+        """The report of a run, if it was made from the config that the file now gives."""
+        path = self.folder(run, seed) / "report.json"
+        if not path.exists():
+            return None
+        report = read_json(path)
+        config = self.module["get_config"](run)
+        config.seed = seed
+        wanted = configs.plain(configs.complete(config))
+        return None if configs.differences(report["config"], wanted) else report
+
+
+def load(path: str, workdir: str) -> Table:
+    """Read a table's file.
+
+    Raises:
+        InputError: If there is none, or it does not define what a table has.
+    """
+    if not pathlib.Path(path).is_file():
+        raise InputError(f"table {path!r} does not exist; name a file, as configs/tables/*.py")
+    module = runpy.run_path(path)
+    missing = [name for name in _NEEDED if name not in module]
+    if missing:
+        raise InputError(f"table {path!r} does not define {', '.join(missing)}")
+    folder = workdir or pathlib.Path("runs", "tables", pathlib.Path(path).stem)
+    return Table(path, pathlib.Path(folder), module)
+
+
+def chosen(table: Table, rows: Sequence[str], seeds: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The rows and seeds that a command asks for, or all of the table's.
+
+    Raises:
+        InputError: For a row that the table does not have, and a seed that is no number.
+    """
+    unknown = [row for row in rows if row not in table.rows]
+    if unknown:
+        raise InputError(f"table has no row {unknown[0]!r}; it has: {', '.join(table.rows)}")
+    wrong = [seed for seed in seeds if not seed.isdigit()]
+    if wrong:
+        raise InputError(f"seed {wrong[0]!r} is no whole number from 0")
+    return list(rows) or list(table.rows), [int(s) for s in seeds] or list(table.module["SEEDS"])
+
+
+def run_missing(table: Table, rows: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """Run what has no report yet, one run at a time, a seed after the other.
+
+    A run takes the stages that another of the same seed has finished.
+
+    Returns:
+        The commands of the runs that failed, which do not stop the others.
+    """
+    runs = list(dict.fromkeys(table.rows[row]["run"] for row in rows))
+    wanted = [(run, seed) for seed in seeds for run in runs]
+    missing = [pair for pair in wanted if table.report(*pair) is None]
+    failed = []
+    for number, (run, seed) in enumerate(missing, start=1):
+        say(f"[{number}/{len(missing)}] {run}, seed {seed}")
+        siblings = sorted(table.workdir.glob(f"*/seed{seed}"))
+        command = [*table.command(run, seed), "--overwrite"]
+        command += [f"--reuse={','.join(map(str, siblings))}"] if siblings else []
+        with open_log(table.folder(run, seed)) as log:
+            process = [sys.executable, "-m", "kd_keras.train", *command]
+            code = subprocess.run(process, stdout=log, stderr=log, check=False).returncode
+        if code:
+            failed.append(f"kd-train {shlex.join(command)}")
+            say(f"failed with exit status {code}; see {log.name}")
+    return failed
+
+
+def open_log(folder: pathlib.Path) -> Any:
+    """The file beside a run's work directory that keeps what the run prints."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder.with_suffix(".log").open("a", encoding="utf-8")
+
+
+def results(table: Table, rows: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[int, dict]]:
+    """What the runs that are done have given, by row and seed; accuracies are on the test set."""
+    found: dict[str, dict[int, dict]] = {}
+    for name in rows:
+        row = table.rows[name]
+        reports = {seed: table.report(row["run"], seed) for seed in seeds}
+        found[name] = {
+            seed: _result(report, row["file"]) for seed, report in reports.items() if report
+        }
+    return found
+
+
+def _result(report: dict[str, Any], recipe: str) -> dict[str, Any]:
+    model, file = report["models"]["student_compressed"], report["tflite"][recipe]
+    config, cost = report["config"], report["cpu_seconds"]
+    taught = any(config["distillation"][key] for key in ("methods", "adversarial", "conditional"))
+    trained = ["student" if taught else "student_alone"]
+    if config["compression"]:
+        from_scratch = config["compression"][0].get("from_scratch")
+        trained = [*([] if from_scratch else trained), "student_compressed"]
+    return {
+        "accuracy": model["accuracy"],
+        **{key: file[key] for key in ("agreement", "bytes", "gzip_bytes")},
+        "file_accuracy": file["accuracy"],
+        **{key: model[key] for key in ("parameters", "macs", "sparsity")},
+        "cpu_seconds": sum(cost[stage] or 0 for stage in trained),
+        "created": report["created"],
+    }
+
+
+def measure(table: Table, found: dict[str, dict[int, dict]], rounds: int = 5) -> None:
+    """Add to each result of the first seed its file's latency in microseconds.
+
+    All files are measured in turn, so that what slows the machine down for a while meets them all.
+    A figure is the median over the rounds of the medians over runs.
+    """
+    files = {}
+    for name, by_seed in found.items():
+        for seed in list(by_seed)[:1]:
+            row = table.rows[name]
+            folder = table.folder(row["run"], seed) / "export"
+            files[name] = (by_seed[seed], folder / f"student_{row['file']}.tflite")
+    times: dict[str, list[float]] = {name: [] for name in files}
+    for _ in range(rounds):
+        for name, (_, path) in files.items():
+            figures = tflite_export.benchmark(path, threads=(1,))
+            times[name].append(figures.latency_us[0].median)
+    for name, (result, _) in files.items():
+        result["latency_us"] = statistics.median(times[name])
+        result["latency_us_rounds"] = times[name]

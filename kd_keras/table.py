@@ -1,0 +1,56 @@
+"""`kd-table`: a table of runs from the command line.
+
+    kd-table --table=configs/tables/compression_fashion_mnist.py --output=docs/results
+
+Runs what is missing, each run a `kd-train` of its own, then writes the table. A table that was
+killed goes on when the same command is given again.
+"""
+
+import os
+import pathlib
+
+from absl import app, flags
+
+from kd_keras.command_line import complaining
+from kd_keras.errors import InputError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("table", None, "A table's file, such as configs/tables/NAME.py.")
+flags.DEFINE_string("workdir", "", "Folder of the runs; by default runs/tables/NAME.")
+flags.DEFINE_list("rows", [], "Rows to run; all by default.")
+flags.DEFINE_list("seeds", [], "Seeds to run; by default the table's own.")
+flags.DEFINE_string("output", "", "Folder for NAME.md, NAME.json and NAME.svg; none by default.")
+flags.DEFINE_bool("run", True, "Whether to run what is missing, or only to write what is there.")
+flags.DEFINE_bool("latency", False, "Measure the latency of all files, one after the other.")
+flags.mark_flag_as_required("table")
+
+
+def main(argv: list[str]) -> None:
+    """Run what is missing and print the table."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; use --table=FILE")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from kd_keras.pipeline import tables, tables_page
+
+    table = tables.load(FLAGS.table, FLAGS.workdir)
+    rows, seeds = tables.chosen(table, FLAGS.rows, FLAGS.seeds)
+    failed = tables.run_missing(table, rows, seeds) if FLAGS.run else []
+    results = tables.results(table, rows, seeds)
+    if FLAGS.latency:
+        tables.measure(table, results)
+    print(tables_page.markdown(table, results))
+    if FLAGS.output:
+        tables_page.write(table, results, pathlib.Path(FLAGS.output))
+    if failed:
+        raise InputError(f"{len(failed)} runs failed; the first: {failed[0]}")
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    with complaining("kd-table"):
+        app.run(main)
+
+
+if __name__ == "__main__":
+    run()
