@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 import tflite_export
 from kd_keras import compression
 from kd_keras.compression import order
+from kd_keras.compression.rank_goals import Goals
 from kd_keras.errors import InputError
 from kd_keras.pipeline import distillation
 from kd_keras.pipeline.config import STEP_KEYS, STEP_TERMS
@@ -89,13 +90,24 @@ def untrained(job: Job, student: Any) -> Iterator[tuple[Stage, Any]]:
         InputError: For what does not fit together.
     """
     for step in steps(job):
-        if "latency" in step.arguments:  # measured when it is time
-            step = dataclasses.replace(step, arguments={"keep": _share(step, "latency")})
-        changed = step.apply(job, student)
+        changed = _triable(step).apply(job, student)
         if step.stage is not None:
             yield step.stage, changed
-        if not order.is_trained_in(step.technique):
-            student = changed
+        if step.technique != "pruning":  # whose zeros only training makes
+            student = step.module.finish(changed)
+
+
+def _triable(step: Step) -> Step:
+    """The step with a goal that asks neither a clock nor trained weights."""
+    arguments = dict(step.arguments)
+    if "latency" in arguments:
+        arguments["keep"] = _share(step, "latency")
+        del arguments["latency"]
+    if step.technique == "low_rank" and {"error", "energy"} & set(arguments):
+        goals = [field.name for field in dataclasses.fields(Goals)]
+        Goals(*(arguments.pop(name, None) for name in goals))  # refuses what is out of range
+        arguments["multiply_adds"] = 0.9
+    return dataclasses.replace(step, arguments=arguments)
 
 
 def latency(model: Any) -> float:
