@@ -19,8 +19,6 @@ Time on two cores, a seed: 25 minutes, 1 hour, 3 hours. Command:
         --output=docs/results/compression --latency
 """
 
-from typing import Any
-
 from ml_collections import ConfigDict
 
 _SGD = {"name": "sgd", "learning_rate": 0.1, "weight_decay": 1e-4, "warmup_epochs": 1.0}
@@ -39,7 +37,7 @@ _CIFAR10 = {
         "cache": {"views": 4},
     },
 }
-_STUDENTS: dict[str, dict[str, Any]] = {
+_STUDENTS: dict[str, dict] = {
     "fashion_mnist": {
         "title": "Fashion-MNIST: Network in Network -> LeNet-4",
         "tuning_epochs": 8,
@@ -71,7 +69,7 @@ _STUDENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def _runs(name: str) -> dict[str, tuple[str, bool, list[dict[str, Any]]]]:
+def _runs(name: str) -> dict[str, tuple[str, bool, list[dict]]]:
     """The label of each run, whether a teacher teaches it, and its compression."""
     setting = _STUDENTS[name]
     epochs = setting["tuning_epochs"]
@@ -82,7 +80,7 @@ def _runs(name: str) -> dict[str, tuple[str, bool, list[dict[str, Any]]]]:
     student = setting["student"]
     scratch = {**filters, "from_scratch": True, **{k: student[k] for k in ("epochs", "optimizer")}}
 
-    def pruning(sparsity: float) -> dict[str, Any]:
+    def pruning(sparsity: float) -> dict:
         return {"technique": "pruning", "sparsity": sparsity, "epochs": epochs}
 
     shares = (50, 75, 90)
@@ -106,7 +104,7 @@ def _runs(name: str) -> dict[str, tuple[str, bool, list[dict[str, Any]]]]:
     }
 
 
-def get_table(name: str) -> dict[str, Any]:
+def get_table(name: str) -> dict:
     """A float student's run gives two rows: its own file, and that file quantized."""
     rows = {
         "float_alone": {"label": "float, alone", "file": "float32"},
