@@ -1,53 +1,66 @@
 """Quantizes a float .tflite file after training, with litert-quantizer."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from litert_quantizer import calibrator, quantizer, recipe_manager
-from litert_quantizer.qtyping import TFLOperationName
 from litert_quantizer.utils import qsv_utils
 
 from tflite_export.bias_room import make_room
 from tflite_export.errors import ExportError
+from tflite_export.file_facts import Operator
+from tflite_export.quantization_rules import rules_of
 from tflite_export.recipes import Recipe
 
 _SIGNATURE = "serving_default"
+_STEPS = {"int8": 255, "int16": 65534}  # int16 is symmetric
 
 
-def quantize(content: bytes, recipe: Recipe, input_name: str, representative: np.ndarray) -> bytes:
+def quantize(
+    content: bytes,
+    recipe: Recipe,
+    input_name: str,
+    representative: np.ndarray | None = None,
+    floats: Sequence[Operator] = (),
+) -> bytes:
     """Returns a float file quantized after training.
 
-    Weights are symmetric, of convolutions and dense layers with a scale for each output channel.
-    An activation's range is from the least to the largest value that the representative images
-    reach there: litert-quantizer's own default, a moving average over images, depends on their
-    order and cuts off what is rare.
+    Weights are symmetric, with a scale for each output channel. An activation's range is from the
+    least to the largest value that the representative images reach there: litert-quantizer's own
+    default, a moving average over images, depends on their order and cuts off what is rare.
 
     Args:
         content: a float32 file with the signature `serving_default`, batch 1.
-        recipe: with int8 weights, activations, input and output.
+        recipe: what to make of it; one that quantizes.
         input_name: of the only input, in the signature.
-        representative: images as `check_representative` returns them.
+        representative: images as `check_representative` returns them, for a recipe that needs
+            ranges.
+        floats: operators that stay in float.
 
     Raises:
-        ExportError: the ranges that the images reach are not finite.
+        ExportError: numbers are not finite, or too large for the recipe's formats.
     """
-    rules = recipe_manager.RecipeManager()
-    rules.add_static_config(
-        regex=".*",
-        operation_name=TFLOperationName.ALL_SUPPORTED,
-        activation_num_bits=8,
-        weight_num_bits=8,
-    )
+    rules = rules_of(recipe, floats)
+    ranges = None
     with warnings.catch_warnings():
         # The runtime advises against keeping all tensors, which is the point here.
         warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
-        ranges = _ranges(content, rules, input_name, representative)
-        make_room(content, ranges, activation_steps=255)
+        if representative is not None:
+            ranges = _ranges(content, rules, input_name, representative)
+            make_room(content, ranges, _STEPS[recipe.activations])
         worker = quantizer.Quantizer(content, rules.get_quantization_recipe())
-        result = worker.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-    if result.quantized_model is None:
-        raise ExportError(f"litert-quantizer made nothing of recipe {recipe.name!r}; report this")
+        try:
+            with np.errstate(over="raise", invalid="raise"):
+                result = worker.quantize(
+                    ranges, enable_progress_bar=False, enable_progress_report=False
+                )
+        except FloatingPointError as error:
+            raise ExportError(
+                f"a weight or bias does not fit the formats of recipe {recipe.name!r} ({error}); "
+                f"check the model's weights, or take recipe 'float32'"
+            ) from error
     return bytes(result.quantized_model)
 
 
