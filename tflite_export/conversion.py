@@ -1,8 +1,6 @@
 """Converts a Keras model to a .tflite file that is what its recipe says."""
 
-import keyword
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from tflite_export import float_layers, keras_model, quantization, recipes
-from tflite_export.converter import one_line, to_tflite
+from tflite_export.converter import check_input_name, one_line, to_tflite
 from tflite_export.errors import ExportError
 from tflite_export.file_facts import read_facts
 from tflite_export.quiet import silenced_stderr
 from tflite_export.recipes import Recipe
-from tflite_export.writing import refuse_existing, write_checked
+from tflite_export.writing import Content, refuse_existing, replacing, write_checked
 
 
 def convert(
@@ -58,25 +56,41 @@ def convert(
     """
     chosen = recipes.get(recipe)
     target = Path(path)
-    refuse_existing(target, overwrite)
-    _check_model(model, chosen)
-    images = _representative(model, chosen, representative)
+    refuse_existing([target], overwrite)
+    made = keras_content(
+        model, chosen, representative, input_name=input_name, output_name=output_name
+    )
+    with replacing(target) as temporary:
+        write_checked(made, temporary)
+    return target
+
+
+def keras_content(
+    model: Any,
+    recipe: Recipe,
+    representative: Any = None,
+    *,
+    input_name: str | None = None,
+    output_name: str | None = None,
+) -> Content:
+    """Makes the bytes of a file from a Keras model; see `convert`, which writes them."""
+    _check_model(model, recipe)
+    images = _representative(model, recipe, representative)
     input_name = input_name or keras_model.input_name(model.inputs[0])
     output_name = output_name or keras_model.output_name(model)
-    _check_input_name(input_name)
+    check_input_name(input_name)
     with silenced_stderr():
-        with float_layers.marked(model, chosen.float_layers):
+        with float_layers.marked(model, recipe.float_layers):
             serve = _serving_function(model, input_name, output_name)
         layers = {keras_model.user_name(layer) for layer in keras_model.layers_of(model)}
         learned = keras_model.is_quantization_aware(model)
-        content = to_tflite(serve, model.name, layers, chosen.io if learned else None)
+        content = to_tflite(serve, model.name, layers, recipe.io if learned else None)
         floats = float_layers.marked_operators(
-            read_facts(content), chosen.float_layers, keras_model.output_name(model)
+            read_facts(content), recipe.float_layers, keras_model.output_name(model)
         )
-        if chosen.quantizes and not learned:
-            content = quantization.quantize(content, chosen, input_name, images, floats)
-    write_checked(content, target, chosen, (input_name, output_name), floats)
-    return target
+        if recipe.quantizes and not learned:
+            content = quantization.quantize(content, recipe, input_name, images, floats)
+    return Content(content, recipe, input_name, output_name, floats)
 
 
 def _check_model(model: Any, recipe: Recipe) -> None:
@@ -93,43 +107,17 @@ def _check_model(model: Any, recipe: Recipe) -> None:
         )
     keras_model.refuse_training_wrappers(model)
     keras_model.refuse_half_precision(model)
-    learned = keras_model.is_quantization_aware(model)
-    if learned and (recipe.activations != "int8" or recipe.float_layers):
-        raise ExportError(
-            f"model {model.name!r} is quantization-aware, which recipe {recipe.name!r} does not "
-            f"take; take one of int8, int8_uint8_io and int8_float_io, or export the model from "
-            f"before quantize_model"
-        )
 
 
 def _representative(model: Any, recipe: Recipe, given: Any) -> np.ndarray | None:
     """The images to quantize with; None where the model or the recipe needs none."""
-    if keras_model.is_quantization_aware(model) or not recipe.needs_ranges:
-        if given is not None:
-            reason = (
-                f"model {model.name!r} is quantization-aware and has learned its ranges"
-                if recipe.needs_ranges
-                else f"recipe {recipe.name!r} needs no ranges of activations"
-            )
-            raise ExportError(f"representative images were given, but {reason}; leave them out")
-        return None
-    shape = tuple(model.inputs[0].shape)[1:]
-    if given is None:
-        raise ExportError(
-            f"model {model.name!r} is not quantization-aware: recipe {recipe.name!r} needs "
-            f"representative=images, float32 ({', '.join(map(str, ('n', *shape)))}), or a model "
-            f"trained after tfmot.quantization.keras.quantize_model(model)"
-        )
-    return quantization.check_representative(given, shape)
-
-
-def _check_input_name(name: str) -> None:
-    # What tf.function accepts as a parameter and TensorFlow as an operation; outputs are free.
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./-]*", name) or keyword.iskeyword(name):
-        raise ExportError(
-            f"input name {name!r} cannot stand in a signature; give another input_name: letters, "
-            f"digits and _, no Python keyword"
-        )
+    return quantization.representative_for(
+        recipe,
+        given,
+        tuple(model.inputs[0].shape)[1:],
+        f"model {model.name!r}",
+        learned=keras_model.is_quantization_aware(model),
+    )
 
 
 def _serving_function(model: Any, input_name: str, output_name: str) -> Any:

@@ -1,5 +1,6 @@
 """Runs TensorFlow's converter, and says what it objects to in one line."""
 
+import keyword
 import re
 import tempfile
 from collections.abc import Collection, Iterator
@@ -50,6 +51,19 @@ def to_tflite(
             return converter.convert()
         except Exception as error:  # the converter raises plain Exception subclasses
             raise ExportError(_explain(error, name, layers)) from error
+
+
+def check_input_name(name: str) -> None:
+    """Holds an input's name against what a signature can carry; outputs are free.
+
+    Raises:
+        ExportError: `tf.function` takes no such parameter, or TensorFlow no such operation.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./-]*", name) or keyword.iskeyword(name):
+        raise ExportError(
+            f"input name {name!r} cannot stand in a signature; give another input_name: letters, "
+            f"digits and _, no Python keyword"
+        )
 
 
 def _explain(error: Exception, model: str, layers: Collection[str]) -> str:

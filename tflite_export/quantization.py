@@ -83,6 +83,47 @@ def _ranges(
     return ranges
 
 
+def representative_for(
+    recipe: Recipe, given: Any, shape: tuple[int, ...], source: str, learned: bool
+) -> np.ndarray | None:
+    """Returns the images that a recipe needs for a source, None where it needs none.
+
+    Args:
+        recipe: what is to be made.
+        given: what the user gave as representative images, None for nothing.
+        shape: of one image.
+        source: what the user knows the source as, for the error.
+        learned: the source is quantization-aware: its ranges were learned in training.
+
+    Raises:
+        ExportError: images are missing, needless or do not fit, or the recipe does not take a
+            source that is quantization-aware.
+    """
+    if learned and (recipe.activations != "int8" or recipe.float_layers):
+        raise ExportError(
+            f"{source} is quantization-aware, which recipe {recipe.name!r} does not take; take one "
+            f"of int8, int8_uint8_io and int8_float_io, or export the model from before "
+            f"quantize_model"
+        )
+    if learned or not recipe.needs_ranges:
+        if given is not None:
+            reason = (
+                f"{source} is quantization-aware and has learned its ranges"
+                if learned
+                else f"recipe {recipe.name!r} needs no ranges of activations"
+            )
+            raise ExportError(f"representative images were given, but {reason}; leave them out")
+        return None
+    if given is None:
+        raise ExportError(
+            f"{source} is not quantization-aware: recipe {recipe.name!r} needs "
+            f"representative images, float32 ({', '.join(map(str, ('n', *shape)))}) "
+            f"(representative=images, --representative=FILE.npy), or a model trained after "
+            f"tfmot.quantization.keras.quantize_model(model)"
+        )
+    return check_representative(given, shape)
+
+
 def check_representative(images: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Holds representative images against the model's input.
 

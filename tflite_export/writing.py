@@ -1,8 +1,9 @@
 """Writes a .tflite file once it has been proven to be what its recipe says."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tflite_export.errors import ExportError
@@ -11,39 +12,47 @@ from tflite_export.recipes import Recipe
 from tflite_export.tflite_model import load_interpreter
 
 
-def refuse_existing(target: Path, overwrite: bool) -> None:
-    """Refuses to replace a file without being asked to.
+@dataclass(frozen=True)
+class Content:
+    """A .tflite file before it is written.
 
-    Raises:
-        ExportError: it is there.
-    """
-    if target.exists() and not overwrite:
-        raise ExportError(f"{target} exists; give another path or overwrite=True")
-
-
-def write_checked(
-    content: bytes,
-    target: Path,
-    recipe: Recipe,
-    names: tuple[str, str],
-    floats: Collection[Operator] = (),
-) -> None:
-    """Writes a file under a temporary name, checks it, and gives it its name.
-
-    Args:
-        content: of the file.
-        target: its path; the folder is made when it is not there.
+    Attributes:
+        data: its bytes.
         recipe: that it was made by.
-        names: of input and output, in the signature.
+        input_name: in the signature.
+        output_name: likewise.
         floats: operators of the float file that were to stay as they were.
+    """
+
+    data: bytes
+    recipe: Recipe
+    input_name: str
+    output_name: str
+    floats: tuple[Operator, ...] = ()
+
+
+def refuse_existing(targets: Iterable[Path], overwrite: bool) -> None:
+    """Refuses to replace files without being asked to.
 
     Raises:
-        ExportError: it does not load, is not what the recipe says, or cannot be written.
+        ExportError: one of them is there.
     """
-    with replacing(target) as temporary:
-        temporary.write_bytes(content)
-        load_interpreter(temporary)
-        check_facts(read_facts(content), recipe, *names, floats)
+    for target in targets:
+        if target.exists() and not overwrite:
+            raise ExportError(
+                f"{target} exists; give another path, or overwrite it (overwrite=True, --overwrite)"
+            )
+
+
+def write_checked(made: Content, path: Path) -> None:
+    """Writes a file and checks that it is what was asked for.
+
+    Raises:
+        ExportError: it does not load, or is not what its recipe says.
+    """
+    path.write_bytes(made.data)
+    load_interpreter(path)
+    check_facts(read_facts(made.data), made.recipe, made.input_name, made.output_name, made.floats)
 
 
 @contextmanager

@@ -111,6 +111,18 @@ def digits() -> Trained:
     return Trained(model, images[:200], images[1297:], data.target[1297:])
 
 
+@pytest.fixture(scope="session")
+def float_digits(digits: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("float_digits") / "digits.tflite"
+    return tflite_export.convert(digits.model, path, "float32")
+
+
+@pytest.fixture(scope="session")
+def int8_digits(digits: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ptq") / "digits.tflite"
+    return tflite_export.convert(digits.model, path, "int8", representative=digits.representative)
+
+
 @pytest.fixture
 def one_line() -> Callable[[Any], str]:
     """Returns the text of a raised ExportError, after checking that it is one line."""

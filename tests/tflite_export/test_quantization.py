@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +11,6 @@ import tensorflow as tf
 
 import tflite_export
 from tflite_export.file_facts import read_facts
-
-
-@pytest.fixture(scope="module")
-def int8_digits(digits: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ptq") / "digits.tflite"
-    return tflite_export.convert(digits.model, path, "int8", representative=digits.representative)
 
 
 def test_int8_after_training_decides_as_the_float_net(digits, int8_digits):
@@ -43,11 +36,10 @@ def test_int8_after_training_is_int8_throughout(int8_digits):
     assert weights == {("int8", 16), ("int8", 32), ("int8", 10)}  # one for each output channel
 
 
-def test_batch_is_one_and_the_file_small(digits, int8_digits, tmp_path):
+def test_batch_is_one_and_the_file_small(float_digits, int8_digits):
     model = tflite_export.TFLiteModel(int8_digits)
     assert (model.input.shape, model.output.shape) == ((1, 8, 8, 1), (1, 10))
-    floats = tflite_export.convert(digits.model, tmp_path / "float.tflite", "float32")
-    assert int8_digits.stat().st_size < floats.stat().st_size / 2
+    assert int8_digits.stat().st_size < float_digits.stat().st_size / 2
 
 
 def test_ranges_hold_every_representative_image(digits, tmp_path):
@@ -62,10 +54,9 @@ def test_ranges_hold_every_representative_image(digits, tmp_path):
     assert backwards.read_bytes() == path.read_bytes()
 
 
-def test_the_same_images_give_the_same_bytes(digits, int8_digits, tmp_path):
+def test_the_same_images_give_the_same_bytes(digits, float_digits, int8_digits, tmp_path):
     """Also in another process, with hashes seeded anew."""
     again = tmp_path / "again.tflite"
-    floats = tflite_export.convert(digits.model, tmp_path / "float.tflite", "float32")
     np.save(tmp_path / "images.npy", digits.representative)
     code = (
         "import pathlib, sys, numpy\n"
@@ -78,7 +69,7 @@ def test_the_same_images_give_the_same_bytes(digits, int8_digits, tmp_path):
     home = str(Path(tflite_export.__file__).parents[1])
     search_path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
     subprocess.run(
-        [sys.executable, "-c", code, floats, tmp_path / "images.npy", again],
+        [sys.executable, "-c", code, float_digits, tmp_path / "images.npy", again],
         check=True,
         capture_output=True,
         env={**os.environ, "PYTHONPATH": search_path, "PYTHONHASHSEED": "7"},
@@ -131,7 +122,7 @@ def test_representative_images_that_do_not_fit(images, reason, digits, tmp_path,
 def test_missing_representative_images_say_their_shape(digits, tmp_path, one_line):
     with pytest.raises(tflite_export.ExportError) as caught:
         tflite_export.convert(digits.model, tmp_path / "x.tflite", "int8")
-    assert "representative=images, float32 (n, 8, 8, 1)" in one_line(caught)
+    assert "needs representative images, float32 (n, 8, 8, 1)" in one_line(caught)
 
 
 def test_needless_representative_images_are_refused(digits, tmp_path, one_line):
