@@ -107,12 +107,20 @@ def _runs(name: str) -> dict[str, tuple[str, bool, list[dict]]]:
 def get_table(name: str) -> dict:
     """A float student's run gives two rows: its own file, and that file quantized."""
     rows = {
-        "float_alone": {"label": "float, alone", "file": "float32"},
+        "float_alone": {"label": "float, alone", "file": "float32", "baseline": True},
         "float_distilled": {"label": "float, distilled", "file": "float32"},
-        "ptq_alone": {"label": "int8 after training, alone", "run": "float_alone"},
+        "ptq_alone": {
+            "label": "int8 after training, alone",
+            "run": "float_alone",
+            "baseline": True,
+        },
         "ptq": {"label": "int8 after training, distilled", "run": "float_distilled"},
     }
-    own = {run: {"label": label} for run, (label, _, steps) in _runs(name).items() if steps}
+    own = {
+        run: {"label": label, "baseline": not taught}
+        for run, (label, taught, steps) in _runs(name).items()
+        if steps
+    }
     return {"title": _STUDENTS[name]["title"], "seeds": (0, 1, 2), "rows": {**rows, **own}}
 
 
