@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from tflite_export import float_layers, keras_model, quantization, recipes
-from tflite_export.converter import check_input_name, one_line, to_tflite
-from tflite_export.errors import ExportError
+from tflite_export.converter import check_input_name, to_tflite
+from tflite_export.errors import ExportError, one_line
 from tflite_export.file_facts import read_facts
 from tflite_export.quiet import silenced_stderr
 from tflite_export.recipes import Recipe

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tflite_export.errors import ExportError
+from tflite_export.errors import ExportError, one_line
 
 
 def to_tflite(
@@ -92,9 +92,3 @@ def _layers_in(path: str, layers: Collection[str]) -> Iterator[str]:
             if candidate in layers:
                 yield candidate
                 break
-
-
-def one_line(error: Exception) -> str:
-    """Returns the kind and the beginning of what an exception says."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines)[:300]}"

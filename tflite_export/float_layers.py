@@ -74,18 +74,32 @@ def marked_operators(
     return _all_found(found)
 
 
-def scoped_operators(facts: FileFacts, names: Sequence[str]) -> tuple[Operator, ...]:
+def scoped_operators(
+    facts: FileFacts, names: Sequence[str], output_name: str
+) -> tuple[Operator, ...]:
     """Returns the operators of a file whose tensors stand in one of the named scopes.
 
-    For files and SavedModels, where nothing but the names of the tensors tells of layers.
+    For files and SavedModels, where nothing but the names of the tensors tells of layers. The last
+    operator, whose tensor is often called otherwise, is known by the output's name too.
 
     Raises:
-        ExportError: no operator stands in such a scope.
+        ExportError: no operator stands in such a scope; the message lists the scopes.
     """
     found = {
-        name: [operator for operator in facts.operators if name in _scopes(operator)]
+        name: [
+            operator
+            for operator in facts.operators
+            if name in _scopes(operator) or (operator.last and name == output_name)
+        ]
         for name in names
     }
+    scopes = dict.fromkeys(scope for o in facts.operators for scope in sorted(_scopes(o)))
+    for name, operators in found.items():
+        if not operators:
+            raise ExportError(
+                f"layer {name!r} to keep in float is in no tensor's name; there are: "
+                f"{', '.join([*scopes, output_name])}"
+            )
     return _all_found(found)
 
 

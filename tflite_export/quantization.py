@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from litert_quantizer import calibrator, quantizer, recipe_manager
 from litert_quantizer.utils import qsv_utils
 
-from tflite_export.bias_room import make_room
-from tflite_export.errors import ExportError
+from tflite_export.bias_room import make_room, stored_numbers
+from tflite_export.errors import ExportError, one_line
 from tflite_export.file_facts import Operator
 from tflite_export.quantization_rules import rules_of
 from tflite_export.recipes import Recipe
@@ -40,28 +41,46 @@ def quantize(
         floats: operators that stay in float.
 
     Raises:
-        ExportError: numbers are not finite, or too large for the recipe's formats.
+        ExportError: numbers are not finite, or too large for the recipe's formats, or the library
+            cannot do it.
     """
+    _refuse_broken_weights(content)
     rules = rules_of(recipe, floats)
-    ranges = None
-    with warnings.catch_warnings():
+    try:
         # The runtime advises against keeping all tensors, which is the point here.
-        warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
-        if representative is not None:
-            ranges = _ranges(content, rules, input_name, representative)
-            make_room(content, ranges, _STEPS[recipe.activations])
-        worker = quantizer.Quantizer(content, rules.get_quantization_recipe())
-        try:
-            with np.errstate(over="raise", invalid="raise"):
-                result = worker.quantize(
-                    ranges, enable_progress_bar=False, enable_progress_report=False
-                )
-        except FloatingPointError as error:
-            raise ExportError(
-                f"a weight or bias does not fit the formats of recipe {recipe.name!r} ({error}); "
-                f"check the model's weights, or take recipe 'float32'"
-            ) from error
+        with warnings.catch_warnings(), np.errstate(over="raise", invalid="raise"):
+            warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors", UserWarning)
+            ranges = None
+            if representative is not None:
+                ranges = _ranges(content, rules, input_name, representative)
+                make_room(content, ranges, _STEPS[recipe.activations])
+            worker = quantizer.Quantizer(content, rules.get_quantization_recipe())
+            result = worker.quantize(
+                ranges, enable_progress_bar=False, enable_progress_report=False
+            )
+    except ExportError:
+        raise
+    except FloatingPointError as error:
+        raise ExportError(
+            f"a weight or bias does not fit the formats of recipe {recipe.name!r} ({error}); "
+            f"check the model's weights, or take recipe 'float32'"
+        ) from error
+    except Exception as error:  # the library raises anything, on graphs it has not met
+        raise ExportError(
+            f"litert-quantizer cannot apply recipe {recipe.name!r}: {one_line(error)}; take "
+            f"another recipe, or keep the layer in float: @float:LAYER"
+        ) from error
     return bytes(result.quantized_model)
+
+
+def _refuse_broken_weights(content: bytes) -> None:
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
+        numbers = stored_numbers(model, tensor)
+        if numbers is not None and not np.all(np.isfinite(numbers)):
+            raise ExportError(
+                f"tensor {tensor.name.decode()!r} holds NaN or infinity; train the model again"
+            )
 
 
 def _ranges(
@@ -72,15 +91,16 @@ def _ranges(
     watcher = calibrator.Calibrator(
         content, num_threads=1, qsv_update_func=qsv_utils.min_max_update
     )
-    watcher.calibrate({_SIGNATURE: [{input_name: image[None]} for image in images]}, rules)
-    ranges = watcher.get_model_qsvs()
-    for name, found in ranges.items():
-        if not all(np.all(np.isfinite(bound)) for bound in found.values()):
+    samples = {_SIGNATURE: [{input_name: image[None]} for image in images]}
+    watcher.calibrate(samples, rules, cache_output=True)
+    # The library passes over what is not finite; it would be seen in the outputs.
+    for place, outputs in enumerate(watcher.get_cached_output()):
+        if not all(np.all(np.isfinite(output)) for output in outputs.values()):
             raise ExportError(
-                f"tensor {name!r} reaches NaN or infinity on the representative images; "
-                f"check the model's weights and the images' normalisation"
+                f"the model gives NaN or infinity for representative image {place}; check the "
+                f"model's weights and the images' normalisation"
             )
-    return ranges
+    return watcher.get_model_qsvs()
 
 
 def representative_for(

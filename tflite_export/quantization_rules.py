@@ -41,7 +41,8 @@ def rules_of(recipe: Recipe, floats: Iterable[Operator] = ()) -> RecipeManager:
         # The second rule passes over operators that it has no form for; those keep the first.
         rules.add_weight_only_config(".*", _ANY, 8)
         if recipe.weights == "int4":
-            rules.add_weight_only_config(".+", _ANY, 4)
+            # It clips outliers, where steps are so few; see ARCHITECTURE.md.
+            rules.add_weight_only_config(".+", _ANY, 4, algorithm_key=AlgorithmName.OCTAV)
     else:
         rules.add_dynamic_config(".*", _ANY, _BITS[recipe.weights])
     for operator in floats:

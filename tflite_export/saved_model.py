@@ -6,8 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 from tflite_export import quantization
-from tflite_export.converter import check_input_name, one_line, to_tflite
-from tflite_export.errors import ExportError
+from tflite_export.converter import check_input_name, to_tflite
+from tflite_export.errors import ExportError, one_line
 from tflite_export.file_facts import read_facts
 from tflite_export.float_layers import scoped_operators
 from tflite_export.quiet import silenced_stderr
@@ -44,7 +44,7 @@ def saved_model_content(folder: Path, recipe: Recipe, representative: Any = None
         serve = _with_batch_one(function, name, shape)
         content = to_tflite(serve, str(folder), learned_io=recipe.io if learned else None)
         del loaded  # held until here, for the function does not hold its variables
-        floats = scoped_operators(read_facts(content), recipe.float_layers)
+        floats = scoped_operators(read_facts(content), recipe.float_layers, output_name)
         if recipe.quantizes and not learned:
             content = quantization.quantize(content, recipe, name, images, floats)
     return Content(content, recipe, name, output_name, floats)

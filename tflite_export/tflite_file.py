@@ -1,5 +1,6 @@
 """Quantizes a .tflite file that is in float32."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,11 @@ def tflite_content(path: Path, recipe: Recipe, representative: Any = None) -> Co
         content = _signed(content, model)
         facts = read_facts(content)
     _refuse_other_formats(path, facts)
+    _refuse_equal_names(path, content)
     images = quantization.representative_for(
         recipe, representative, model.input.shape[1:], str(path), learned=False
     )
-    floats = scoped_operators(facts, recipe.float_layers)
+    floats = scoped_operators(facts, recipe.float_layers, model.output.name)
     if recipe.quantizes:
         with silenced_stderr():
             content = quantization.quantize(content, recipe, model.input.name, images, floats)
@@ -58,6 +60,18 @@ def _refuse_other_formats(path: Path, facts: FileFacts) -> None:
         raise ExportError(
             f"{path} has numbers in {', '.join(sorted(other or formats))}; give the float32 file "
             f"from before it was quantized"
+        )
+
+
+def _refuse_equal_names(path: Path, content: bytes) -> None:
+    # litert-quantizer keeps what it knows of a tensor by its name.
+    graphs = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0)).subgraphs
+    names = Counter(tensor.name for graph in graphs for tensor in graph.tensors)
+    equal = [name for name, count in names.items() if count > 1 or not name]
+    if equal:
+        raise ExportError(
+            f"{path} has several tensors called {(equal[0] or b'').decode()!r}; convert it again, "
+            f"with a converter that gives each a name of its own"
         )
 
 

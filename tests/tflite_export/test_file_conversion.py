@@ -89,15 +89,16 @@ def test_description_tells_how_to_feed_the_file(files, digits, int8_digits, tmp_
 
 
 @pytest.mark.parametrize("source", ["saved", "net.tflite"])
-def test_layers_of_files_are_kept_in_float(source, files, tmp_path):
-    layer = "conv2" if IS_TF_KERAS else "conv2_1"  # as the file's tensors call it
+def test_layers_of_files_are_kept_in_float(source, files, tmp_path, one_line):
+    with pytest.raises(tflite_export.ExportError, match=r"'stem' .* there are: .*hidden") as caught:
+        tflite_export.convert_file(files / source, tmp_path / "x.tflite", "weight_int8@float:stem")
+    listed = one_line(caught).split("there are: ")[1].split(", ")
+    conv = next(name for name in listed if name.startswith("conv2"))  # Keras 3 numbers its scopes
     path = tflite_export.convert_file(
-        files / source, tmp_path / "x.tflite", f"weight_int8@float:{layer},logits"
+        files / source, tmp_path / "x.tflite", f"weight_int8@float:{conv},{listed[-1]}"
     )
-    facts = read_facts(path.read_bytes())
-    kept = [o.name for o in facts.operators if o.weights == "float32"]
-    assert kept[0] == "CONV_2D"
-    assert len(kept) == (2 if IS_TF_KERAS else 1)
+    kept = [o.name for o in read_facts(path.read_bytes()).operators if o.weights == "float32"]
+    assert kept == ["CONV_2D", "FULLY_CONNECTED"]
 
 
 @pytest.mark.slow
@@ -149,6 +150,9 @@ def bad_source(kind, files, folder):
         tflite_export.convert_file(files / "net.tflite", path, "dynamic_int8")
         path.with_suffix(".json").unlink()
         return path, "has numbers in int8; give the float32 file"
+    if kind == "names.tflite":
+        path.write_bytes((files / "net.tflite").read_bytes().replace(b"/conv1/", b"/conv2/"))
+        return path, "has several tensors called"
     if kind.startswith("cut."):
         path.write_bytes((files / f"net.{kind[4:]}").read_bytes()[:3000])
         return path, "cannot be loaded"
@@ -167,7 +171,7 @@ def bad_source(kind, files, folder):
     "kind",
     [
         *("missing.keras", "text.txt", "folder", "saved", "quantized.tflite", "lambda.keras"),
-        *("cut.keras", "cut.h5", "cut.tflite", "weights.h5"),
+        *("cut.keras", "cut.h5", "cut.tflite", "weights.h5", "names.tflite"),
     ],
 )
 def test_sources_that_cannot_be_exported(kind, files, tmp_path, one_line):

@@ -152,12 +152,28 @@ def test_operator_without_an_int8_form_is_named(tmp_path, one_line):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_broken_weights_are_found(tmp_path, one_line):
+@pytest.mark.parametrize("recipe", ["int8", "dynamic_int8", "float16"])
+def test_broken_weights_are_found(recipe, tmp_path, one_line):
     image = tf.keras.Input((4,), name="image")
     model = tf.keras.Model(image, tf.keras.layers.Dense(2, name="logits")(image))
     model.set_weights([np.full((4, 2), np.nan), np.zeros(2)])
+    images = np.ones((3, 4), np.float32) if recipe == "int8" else None
+    with pytest.raises(
+        tflite_export.ExportError, match=r"logits.* holds NaN or infinity"
+    ) as caught:
+        tflite_export.convert(model, tmp_path / "x.tflite", recipe, representative=images)
+    one_line(caught)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_overflow_the_net_are_found(tmp_path, one_line):
+    image = tf.keras.Input((4,), name="image")
+    x = tf.keras.layers.Dense(4, name="hidden")(image)
+    model = tf.keras.Model(image, tf.keras.layers.Dense(2, name="logits")(x))
+    model.set_weights([np.full(w.shape, 10.0) for w in model.get_weights()])
     images = np.ones((3, 4), np.float32)
-    with pytest.raises(tflite_export.ExportError, match="NaN or infinity") as caught:
+    images[1] = 3e38
+    with pytest.raises(tflite_export.ExportError, match="for representative image 1;") as caught:
         tflite_export.convert(model, tmp_path / "x.tflite", "int8", representative=images)
     one_line(caught)
     assert list(tmp_path.iterdir()) == []

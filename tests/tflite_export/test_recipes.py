@@ -73,7 +73,10 @@ def test_sizes_follow_the_weights(digits, made):
     assert size["weight_int8"] - size["weight_int4"] > 0.1 * weights
 
 
-@pytest.mark.parametrize("name", ["int8", "int16x8_float_io", "weight_int8"])
+@pytest.mark.parametrize(
+    "name",
+    ["int8", "weight_int8", pytest.param("int16x8_float_io", marks=pytest.mark.slow)],
+)
 def test_layers_are_kept_in_float(name, digits, tmp_path):
     recipe = recipes.get(name)
     path = tflite_export.convert(
@@ -115,6 +118,20 @@ def test_layer_is_not_taken_for_another_with_its_name_in_it(tmp_path):
         assert found.pop(0) == "float32"
         assert found == dict.fromkeys({2, 3, 4, 5} - {channels}, "int8")
     assert "call" not in vars(model.get_layer("conv"))
+
+
+def test_output_layer_without_weights_can_be_kept(digits, tmp_path):
+    image = tf.keras.Input((8, 8, 1), name="image")
+    x = tf.keras.layers.Dense(3, name="logits")(tf.keras.layers.Flatten(name="flat")(image))
+    model = tf.keras.Model(image, tf.keras.layers.Softmax(name="classes")(x))
+    path = tflite_export.convert(
+        model, tmp_path / "x.tflite", "int8@float:classes", representative=digits.representative
+    )
+    facts = read_facts(path.read_bytes())
+    formats = {operator.name: operator.formats for operator in facts.operators}
+    assert formats["SOFTMAX"] == ("float32",)
+    assert formats["FULLY_CONNECTED"] == ("int8",)
+    assert facts.outputs == {"classes": "int8"}
 
 
 def test_operator_without_an_int8_form_can_be_kept(digits, tmp_path):
