@@ -151,7 +151,7 @@ def bad_source(kind, files, folder):
         path.with_suffix(".json").unlink()
         return path, "has numbers in int8; give the float32 file"
     if kind == "names.tflite":
-        path.write_bytes((files / "net.tflite").read_bytes().replace(b"/conv1/", b"/conv2/"))
+        path.write_bytes((files / "net.tflite").read_bytes().replace(b"/conv1", b"/conv2"))
         return path, "has several tensors called"
     if kind.startswith("cut."):
         path.write_bytes((files / f"net.{kind[4:]}").read_bytes()[:3000])
