@@ -123,7 +123,9 @@ class TestTwoReplicas:
     def test_plain_with_a_last_batch_that_does_not_divide(self, examples: int) -> None:
         assert_equal_training(plain, dataset(examples), epochs=3)
 
-    @pytest.mark.parametrize("regularizer", ["adversarial", "l2"])
+    @pytest.mark.parametrize(
+        "regularizer", ["adversarial", pytest.param("l2", marks=pytest.mark.slow)]
+    )
     def test_adversarial_with_sample_weight(self, regularizer: str) -> None:
         data = dataset(weighted=True)
         assert_equal_training(lambda: adversarial(regularizer=regularizer), data)

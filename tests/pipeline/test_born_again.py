@@ -187,7 +187,13 @@ def noisy() -> Any:
 
 
 class TestResuming:
-    @pytest.mark.parametrize("epoch", [2, 3], ids=["at the start of 1", "in 1"])
+    @pytest.mark.parametrize(
+        "epoch",
+        [
+            pytest.param(2, marks=pytest.mark.slow, id="at the start of 1"),
+            pytest.param(3, id="in 1"),
+        ],
+    )
     def test_cut_off_training_ends_alike(
         self, whole: Any, tmp_path: pathlib.Path, epoch: int
     ) -> None:

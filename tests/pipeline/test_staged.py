@@ -82,7 +82,7 @@ class Killed(BaseException):
     """What a test throws in the place of a killed process."""
 
 
-@pytest.mark.parametrize("epochs_before", [1, 3])
+@pytest.mark.parametrize("epochs_before", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_killed_training_ends_with_the_same_weights(
     epochs_before: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,11 +99,17 @@ def train(model: Any, data: Any, **kwargs: Any) -> tuple[list, dict]:
     ("make", "teacher", "layers"),
     [
         (plain, two_maps(6), ("maps", "wide")),
-        (plain, {"one": two_maps(6), "two": two_maps(6, seed=4)}, None),
         (game(kd.AdversarialDistiller), convolutional(4), ("features",)),
-        (game(kd.ConditionalAdversarialDistiller), convolutional(4), ()),
+        pytest.param(
+            *(plain, {"one": two_maps(6), "two": two_maps(6, seed=4)}, None),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *(game(kd.ConditionalAdversarialDistiller), convolutional(4), ()),
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["all methods", "ensemble", "adversarial", "conditional"],
+    ids=["all methods", "adversarial", "ensemble", "conditional"],
 )
 def test_it_teaches_as_the_live_teacher_does(
     make: Any, teacher: Any, layers: Any, tmp_path: pathlib.Path
