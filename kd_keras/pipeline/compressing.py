@@ -89,13 +89,25 @@ def untrained(job: Job, student: Any) -> Iterator[tuple[Stage, Any]]:
         InputError: For what does not fit together.
     """
     for step in steps(job):
-        if "latency" in step.arguments:  # measured when it is time
-            step = dataclasses.replace(step, arguments={"keep": _share(step, "latency")})
-        changed = step.apply(job, student)
+        changed = _before_training(step).apply(job, student)
         if step.stage is not None:
             yield step.stage, changed
         if not order.is_trained_in(step.technique):
             student = changed
+
+
+def shaped(job: Job, student: Any) -> Any:
+    """A student as the list leaves it but for its training, to be exported and measured.
+
+    Pruning and clustering, which change no shape, are left out.
+
+    Raises:
+        InputError: If a technique does not fit the student.
+    """
+    for step in steps(job):
+        if step.technique not in ("pruning", "clustering"):
+            student = step.module.finish(_before_training(step).apply(job, student))
+    return student
 
 
 def latency(model: Any) -> float:
@@ -103,6 +115,14 @@ def latency(model: Any) -> float:
     with tempfile.TemporaryDirectory(prefix="kd-latency-") as folder:
         path = tflite_export.convert(model, pathlib.Path(folder, "model.tflite"), "float32")
         return tflite_export.benchmark(path, threads=(1,)).latency_us[0].median
+
+
+def _before_training(step: Step) -> Step:
+    """The step as it can be applied to a student that has not been trained, nor measured."""
+    arguments = {k: v for k, v in step.arguments.items() if k != "keep_clusters"}
+    if "latency" in arguments:
+        arguments = {"keep": _share(step, "latency")}
+    return dataclasses.replace(step, arguments=arguments)
 
 
 def _step(job: Job, number: int, entry: Mapping[str, Any]) -> Step:
