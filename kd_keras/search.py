@@ -48,10 +48,11 @@ def main(argv: list[str]) -> None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.set_verbosity(logging.ERROR)  # Keras' notes on its own callbacks and checkpoints
-    from kd_keras.pipeline import search, search_table
     from kd_keras.pipeline.search_front import Limits
 
     limits = Limits(FLAGS.max_bytes, FLAGS.max_gzip_bytes, FLAGS.max_latency_us)
+    from kd_keras.pipeline import search, search_table
+
     found = search.run(
         FLAGS.config,
         FLAGS.workdir,

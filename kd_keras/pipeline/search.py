@@ -131,6 +131,8 @@ def _prepare(
                 _check_choice(job, config, dimension, label)
         stages.run(job, ("teacher", teaching.CACHE_STAGE))
         teaching.show_quality(job)
+    if not config.teacher.cache.views:
+        say("the teacher answers anew in every trial: config.teacher.cache.views keeps its answers")
 
 
 def _check_choice(job: Job, config: ConfigDict, dimension: Dimension, label: str) -> None:

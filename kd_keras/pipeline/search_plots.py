@@ -2,15 +2,22 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from kd_keras.pipeline import numerals
 from kd_keras.pipeline.plots import cost_axis
 from kd_keras.pipeline.search_front import FINISHED, REJECTED, STOPPED, Trial
 from kd_keras.pipeline.svg import HEX, as_svg, drawing, new_figure, percent_axis, quiet
 
 #: A limit so many times above the costliest trial is left out of the figure.
 _FAR = 2.0
+#: Costs that differ by less than so many times lie on a linear axis.
+_NARROW = 4.0
+#: How far the figure reaches down from the best, in distances of the median from it.
+_SPANS = 2.0
 
 
 def accuracy_against(
@@ -46,67 +53,85 @@ def accuracy_against(
     with drawing():
         figure = new_figure(380, 270)
         axes = figure.add_axes((0.125, 0.15, 0.845, 0.82))
-        numbers = {trial.number for trial in front}
-        _marks(axes, known, cost, numbers)
-        _line(axes, front, cost)
-        cost_axis(axes, [*costs, *([shown_limit] if shown_limit else [])], kind)
-        _accuracy_axis(axes, known)
-        if refused:
-            floor = [axes.get_ylim()[0]] * len(refused)
-            axes.plot(refused, floor, "^", color=HEX["orange"], markersize=6, clip_on=False)
+        _lay_out(axes, known, [*costs, *([shown_limit] if shown_limit else [])], kind)
+        floor = axes.get_ylim()[0]
+        _marks(axes, known, cost, {trial.number for trial in front}, floor)
+        _line(axes, _best(front, cost), cost)
+        axes.plot(
+            refused,
+            [floor] * len(refused),
+            "^",
+            color=HEX["orange"],
+            markersize=6,
+            clip_on=False,
+            zorder=5,
+        )
         if shown_limit:
             axes.axvline(shown_limit, color=HEX["orange"], linestyle=(0, (4, 2)), linewidth=1.2)
         axes.set_xlabel(xlabel)
         quiet(axes)
-        _numbers(axes, front, cost)
         return as_svg(figure, f"search-{kind}", f"Accuracy against {xlabel}")
 
 
+def _lay_out(axes: Axes, known: Sequence[Trial], costs: Sequence[float], kind: str) -> None:
+    """Sets both axes; the accuracies that are far below the others are left to the floor."""
+    low, high = min(costs), max(costs)
+    if high < _NARROW * low:
+        write = numerals.size if kind == "size" else numerals.latency
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+        margin = 0.08 * (high - low) or 0.1 * high
+        axes.set_xlim(low - margin, high + margin)
+    else:
+        cost_axis(axes, costs, kind)
+        room = (high / low) ** 0.08
+        axes.set_xlim(low / room, high * room)
+    finished = [t.accuracy or 0.0 for t in known if t.state == FINISHED]
+    shown = finished or [t.accuracy or 0.0 for t in known]
+    best = max(shown)
+    span = max(min(best - min(shown), _SPANS * (best - float(np.median(shown)))), 0.01)
+    axes.set_ylim(best - 1.15 * span, best + 0.15 * span)
+    percent_axis(axes.yaxis)
+
+
 def _marks(
-    axes: Axes, known: Sequence[Trial], cost: Callable[[Trial], float | None], front: set[int]
+    axes: Axes,
+    known: Sequence[Trial],
+    cost: Callable[[Trial], float | None],
+    front: set[int],
+    floor: float,
 ) -> None:
     for trial in known:
         marker, colour, size = "o", "muted", 4.5
         if trial.state == STOPPED:
             marker, colour = "x", "red"
         elif trial.number in front:
-            colour, size = "blue", 8.0
+            colour, size = "blue", 7.0
+        accuracy = trial.accuracy or 0.0
+        if accuracy < floor:
+            accuracy, marker = floor, "v"
         axes.plot(
-            cost(trial) or 0.0, trial.accuracy or 0.0, marker, color=HEX[colour], markersize=size
-        )
+            cost(trial) or 0.0, accuracy, marker, color=HEX[colour], markersize=size,
+            clip_on=False, zorder=5,
+        )  # fmt: skip
 
 
-def _line(axes: Axes, front: Sequence[Trial], cost: Callable[[Trial], float | None]) -> None:
-    """Steps along the highest accuracy for each cost."""
-    xs: list[float] = []
-    ys: list[float] = []
+def _best(front: Sequence[Trial], cost: Callable[[Trial], float | None]) -> list[Trial]:
+    """The trials of the front that are the most accurate for their cost, the cheapest first."""
+    found: list[Trial] = []
     for trial in sorted(front, key=lambda t: (cost(t) or 0.0, -(t.accuracy or 0.0))):
-        if not ys or (trial.accuracy or 0.0) > ys[-1]:
-            xs.append(cost(trial) or 0.0)
-            ys.append(trial.accuracy or 0.0)
-    if len(xs) > 1:
-        axes.step(xs, ys, where="post", color=HEX["blue"], linewidth=1.2, alpha=0.7, zorder=1)
+        if not found or (trial.accuracy or 0.0) > (found[-1].accuracy or 0.0):
+            found.append(trial)
+    return found
 
 
-def _accuracy_axis(axes: Axes, known: Sequence[Trial]) -> None:
-    """Shows the finished trials; one that was stopped far below them would flatten them."""
-    finished = [t.accuracy or 0.0 for t in known if t.state == FINISHED]
-    shown = finished or [t.accuracy or 0.0 for t in known]
-    span = max(max(shown) - min(shown), 0.01)
-    axes.set_ylim(min(shown) - 0.35 * span, max(shown) + 0.15 * span)
-    percent_axis(axes.yaxis)
-
-
-def _numbers(axes: Axes, front: Sequence[Trial], cost: Callable[[Trial], float | None]) -> None:
-    """Writes the numbers of the front's trials above their marks; of those in one place, joined."""
-    places: dict[tuple[int, int], list[Trial]] = {}
-    for trial in front:
-        x, y = axes.transData.transform((cost(trial) or 0.0, trial.accuracy or 0.0))
-        places.setdefault((round(x / 16), round(y / 8)), []).append(trial)
-    for together in places.values():
-        text = ", ".join(str(trial.number) for trial in sorted(together, key=lambda t: t.number))
-        first = together[0]
+def _line(axes: Axes, best: Sequence[Trial], cost: Callable[[Trial], float | None]) -> None:
+    """Steps along the best trials, with their numbers."""
+    xs, ys = [cost(trial) or 0.0 for trial in best], [trial.accuracy or 0.0 for trial in best]
+    axes.step(xs, ys, where="post", color=HEX["blue"], linewidth=1.2, alpha=0.7, zorder=1)
+    for trial, x, y in zip(best, xs, ys, strict=True):
+        # Above and to the left of a front there is nothing.
         axes.annotate(
-            text, (cost(first) or 0.0, first.accuracy or 0.0), (0, 7), textcoords="offset points",
-            ha="center", va="bottom", color=HEX["blue"], fontweight="bold",
+            str(trial.number), (x, y), (-5, 3), textcoords="offset points",
+            ha="right", va="bottom", color=HEX["blue"], fontweight="bold",
         )  # fmt: skip

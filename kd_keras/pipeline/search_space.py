@@ -58,7 +58,8 @@ def read(config: ConfigDict) -> tuple[Dimension, ...]:
             f"config.search has no key {unknown[0]!r}; a search walks: {', '.join(_WALKED)}"
         )
     named = given.pop("compression", None)
-    dimensions = [_dimension(key, values) for key, values in _leaves(given)]
+    leaves = sorted(_leaves(given), key=lambda leaf: leaf[0] != "student.model")
+    dimensions = [_dimension(key, values) for key, values in leaves]
     if named is not None:
         dimensions.append(_compressions(named))
     for dimension in dimensions:

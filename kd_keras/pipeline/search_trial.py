@@ -91,7 +91,7 @@ def _run(job: Job, trial: Trial, limits: Limits, device: Device, peers: Sequence
     if broken := limits.broken(trial):
         return trial.but(state=REJECTED, reason=broken)
     training.check(job)
-    job.watch = lambda folder: (_Watcher(job, folder, trial, peers),)
+    job.watch = lambda folder: (Watcher(job, folder, trial, peers),)
     alone = ("student_alone",) if distillation.labels_only(job) else ()
     measure = stages.Stage(
         *(_MEASURE, (*stages.COMPRESSED, "benchmark"), lambda job: _measure(job, device)),
@@ -151,8 +151,15 @@ def _curves(job: Job) -> dict[str, list[float]]:
     return found
 
 
-class _Watcher(tf.keras.callbacks.Callback):
-    """Ends a training in which cheaper students were better at the same epoch."""
+class Watcher(tf.keras.callbacks.Callback):
+    """Ends a training in which cheaper students were better at the same epoch.
+
+    Args:
+        job: The trial's run.
+        folder: Of the training, in its work directory.
+        trial: With its size and latency.
+        peers: The trials that are over.
+    """
 
     def __init__(self, job: Job, folder: str, trial: Trial, peers: Sequence[Trial]) -> None:
         super().__init__()
