@@ -1,6 +1,6 @@
 """`kd-table`: a table of runs from the command line.
 
-    kd-table --table=configs/tables/compression_fashion_mnist.py --output=docs/results
+    kd-table --table=configs/tables/compression.py:fashion_mnist --output=docs/results/compression
 
 Runs what is missing, each run a `kd-train` of its own, then writes the table. A table that was
 killed goes on when the same command is given again.
@@ -15,7 +15,7 @@ from kd_keras.command_line import complaining
 from kd_keras.errors import InputError
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("table", None, "A table's file, such as configs/tables/NAME.py.")
+flags.DEFINE_string("table", None, "A table's file, or FILE:NAME where it has several.")
 flags.DEFINE_string("workdir", "", "Folder of the runs; by default runs/tables/NAME.")
 flags.DEFINE_list("rows", [], "Rows to run; all by default.")
 flags.DEFINE_list("seeds", [], "Seeds to run; by default the table's own.")

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 import tflite_export
 from kd_keras import compression
 from kd_keras.compression import order
+from kd_keras.compression.rank_goals import Goals
 from kd_keras.errors import InputError
 from kd_keras.pipeline import distillation
 from kd_keras.pipeline.config import STEP_KEYS, STEP_TERMS
@@ -89,25 +90,44 @@ def untrained(job: Job, student: Any) -> Iterator[tuple[Stage, Any]]:
         InputError: For what does not fit together.
     """
     for step in steps(job):
-        changed = _before_training(step).apply(job, student)
+        changed = _triable(step).apply(job, student)
         if step.stage is not None:
             yield step.stage, changed
-        if not order.is_trained_in(step.technique):
-            student = changed
+        if step.technique != "pruning":  # whose zeros only training makes
+            student = step.module.finish(changed)
+
+
+def _triable(step: Step) -> Step:
+    """The step with a goal that asks neither a clock nor trained weights."""
+    arguments = dict(step.arguments)
+    if "latency" in arguments:
+        arguments["keep"] = _share(step, "latency")
+        del arguments["latency"]
+    if step.technique == "low_rank" and {"error", "energy"} & set(arguments):
+        goals = [field.name for field in dataclasses.fields(Goals)]
+        Goals(*(arguments.pop(name, None) for name in goals))  # refuses what is out of range
+        arguments["multiply_adds"] = 0.9
+    return dataclasses.replace(step, arguments=arguments)
 
 
 def shaped(job: Job, student: Any) -> Any:
     """A student as the list leaves it but for its training, to be exported and measured.
 
-    Pruning and clustering, which change no shape, are left out.
-
     Raises:
         InputError: If a technique does not fit the student.
     """
     for step in steps(job):
-        if step.technique not in ("pruning", "clustering"):
-            student = step.module.finish(_before_training(step).apply(job, student))
+        if step.technique != "pruning":  # which changes no shape
+            student = step.module.finish(_triable(step).apply(job, student))
     return student
+
+
+def shape_is_known(job: Job) -> bool:
+    """Whether `shaped` has the trained student's layers: no step looks at weights or a clock."""
+    return all(
+        step.technique != "dead_channels" and _triable(step).arguments == step.arguments
+        for step in steps(job)
+    )
 
 
 def latency(model: Any) -> float:
@@ -115,14 +135,6 @@ def latency(model: Any) -> float:
     with tempfile.TemporaryDirectory(prefix="kd-latency-") as folder:
         path = tflite_export.convert(model, pathlib.Path(folder, "model.tflite"), "float32")
         return tflite_export.benchmark(path, threads=(1,)).latency_us[0].median
-
-
-def _before_training(step: Step) -> Step:
-    """The step as it can be applied to a student that has not been trained, nor measured."""
-    arguments = {k: v for k, v in step.arguments.items() if k != "keep_clusters"}
-    if "latency" in arguments:
-        arguments = {"keep": _share(step, "latency")}
-    return dataclasses.replace(step, arguments=arguments)
 
 
 def _step(job: Job, number: int, entry: Mapping[str, Any]) -> Step:

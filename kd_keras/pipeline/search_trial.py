@@ -76,7 +76,10 @@ def run(
 
 
 def untrained_cost(job: Job, device: Device) -> dict[str, Any]:
-    """Size and latency of the int8 file that the student would have; training changes neither."""
+    """Size and latency of the int8 file that the student would have.
+
+    Training changes neither, unless the list has a technique that looks at trained weights.
+    """
     model = compressing.shaped(job, training.build_student(job))
     with tempfile.TemporaryDirectory(prefix="kd-search-") as folder:
         path = pathlib.Path(folder, "untrained.tflite")
@@ -88,7 +91,7 @@ def untrained_cost(job: Job, device: Device) -> dict[str, Any]:
 def _run(job: Job, trial: Trial, limits: Limits, device: Device, peers: Sequence[Trial]) -> Trial:
     stages.run(job, ("data",))
     trial = trial.but(**untrained_cost(job, device))
-    if broken := limits.broken(trial):
+    if compressing.shape_is_known(job) and (broken := limits.broken(trial)):
         return trial.but(state=REJECTED, reason=broken)
     training.check(job)
     job.watch = lambda folder: (Watcher(job, folder, trial, peers),)

@@ -1,8 +1,9 @@
 """A table of runs: each row a config, each seed a run in a folder of its own, what is done is kept.
 
-A table is a Python file, as a config is, with `TITLE`, `SEEDS`, `ROWS` and `get_config(run)`. A row
-names its `label`; its `run`, by default its own name, from which `get_config` makes the config; its
-`file`, "int8" by default or "float32"; and, where there is one, the `source`'s figure.
+A table is a Python file, as a config is, with two functions. `get_table(name)` gives `title`,
+`seeds` and `rows`; a file with one table gets no name. A row has a `label`; a `run`, by default its
+own name; a `file`, "int8" by default or "float32"; and, where there is one, the `source`'s figure.
+`get_config(run)`, or `get_config("name/run")`, gives a run's config.
 """
 
 import dataclasses
@@ -12,8 +13,10 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from ml_collections import ConfigDict
 
 import tflite_export
 from kd_keras.errors import InputError
@@ -21,7 +24,7 @@ from kd_keras.pipeline import config as configs
 from kd_keras.pipeline.progress import say
 from kd_keras.pipeline.workdir import read_json
 
-_NEEDED = ("TITLE", "SEEDS", "ROWS", "get_config")
+_NEEDED = ("get_table", "get_config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,24 +33,35 @@ class Table:
 
     Attributes:
         path: The file.
+        name: Of the table in the file; "" for the only one.
         workdir: The folder; `RUN/seedN` below it is the work directory of a run.
-        module: What the file defines.
+        title: What a reader sees above it.
+        seeds: The seeds of a whole table.
+        rows: The rows by name, each with all its keys.
+        get_config: The file's own function.
     """
 
     path: str
+    name: str
     workdir: pathlib.Path
-    module: dict[str, Any]
+    title: str
+    seeds: tuple[int, ...]
+    rows: dict[str, dict[str, Any]]
+    get_config: Callable[[str], ConfigDict]
 
     @property
-    def name(self) -> str:
-        """The file's name without its suffix."""
-        return pathlib.Path(self.path).stem
+    def stem(self) -> str:
+        """What the table's own files are called."""
+        return self.name or pathlib.Path(self.path).stem
 
     @property
-    def rows(self) -> dict[str, dict[str, Any]]:
-        """The rows by name, each with all its keys."""
-        default = {"file": "int8", "source": ""}
-        return {name: {**default, "run": name, **row} for name, row in self.module["ROWS"].items()}
+    def spec(self) -> str:
+        """What names the table on a command line."""
+        return f"{self.path}:{self.name}" if self.name else self.path
+
+    def run_name(self, run: str) -> str:
+        """What the file's `get_config` takes."""
+        return f"{self.name}/{run}" if self.name else run
 
     def folder(self, run: str, seed: int) -> pathlib.Path:
         """The work directory of a run."""
@@ -56,7 +70,7 @@ class Table:
     def command(self, run: str, seed: int) -> list[str]:
         """The arguments of `kd-train` that make a run."""
         return [
-            f"--config={self.path}:{run}",
+            f"--config={self.path}:{self.run_name(run)}",
             f"--config.seed={seed}",
             f"--workdir={self.folder(run, seed)}",
         ]
@@ -67,26 +81,41 @@ class Table:
         if not path.exists():
             return None
         report = read_json(path)
-        config = self.module["get_config"](run)
+        config = self.get_config(self.run_name(run))
         config.seed = seed
         wanted = configs.plain(configs.complete(config))
         return None if configs.differences(report["config"], wanted) else report
 
 
-def load(path: str, workdir: str) -> Table:
+def load(spec: str, workdir: str = "") -> Table:
     """Read a table's file.
+
+    Args:
+        spec: `FILE`, or `FILE:NAME` where the file has several tables.
+        workdir: The folder of the runs; by default `runs/tables/` and the table's name.
 
     Raises:
         InputError: If there is none, or it does not define what a table has.
     """
+    path, _, name = spec.partition(":")
     if not pathlib.Path(path).is_file():
         raise InputError(f"table {path!r} does not exist; name a file, as configs/tables/*.py")
     module = runpy.run_path(path)
-    missing = [name for name in _NEEDED if name not in module]
+    missing = [function for function in _NEEDED if function not in module]
     if missing:
         raise InputError(f"table {path!r} does not define {', '.join(missing)}")
-    folder = workdir or pathlib.Path("runs", "tables", pathlib.Path(path).stem)
-    return Table(path, pathlib.Path(folder), module)
+    try:
+        found = module["get_table"](*([name] if name else []))
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"table {path!r} has no table {name!r}; its docstring lists them"
+        ) from error
+    default = {"file": "int8", "source": ""}
+    rows = {key: {**default, "run": key, **row} for key, row in found["rows"].items()}
+    folder = pathlib.Path(workdir or f"runs/tables/{name or pathlib.Path(path).stem}")
+    return Table(
+        path, name, folder, found["title"], tuple(found["seeds"]), rows, module["get_config"]
+    )
 
 
 def chosen(table: Table, rows: Sequence[str], seeds: Sequence[str]) -> tuple[list[str], list[int]]:
@@ -101,7 +130,7 @@ def chosen(table: Table, rows: Sequence[str], seeds: Sequence[str]) -> tuple[lis
     wrong = [seed for seed in seeds if not seed.isdigit()]
     if wrong:
         raise InputError(f"seed {wrong[0]!r} is no whole number from 0")
-    return list(rows) or list(table.rows), [int(s) for s in seeds] or list(table.module["SEEDS"])
+    return list(rows) or list(table.rows), [int(s) for s in seeds] or list(table.seeds)
 
 
 def run_missing(table: Table, rows: Sequence[str], seeds: Sequence[int]) -> list[str]:

@@ -83,23 +83,23 @@ def _cell(by_seed: Mapping[int, Mapping[str, Any]], key: str, write: Callable) -
 
 def write(table: Table, results: Results, folder: pathlib.Path) -> None:
     """Write NAME.json, NAME.svg and NAME.md; what was written by hand below the table stays."""
-    write_json(folder / f"{table.name}.json", _raw(table, results))
-    with replacing(folder / f"{table.name}.svg") as temporary:
+    write_json(folder / f"{table.stem}.json", _raw(table, results))
+    with replacing(folder / f"{table.stem}.svg") as temporary:
         temporary.write_bytes(plot(table, results))
-    path = folder / f"{table.name}.md"
+    path = folder / f"{table.stem}.md"
     remarks = ""
     if path.exists() and REMARKS in (old := path.read_text()):
         remarks = old.split(REMARKS, 1)[1]
     text = "\n\n".join(
         [
-            f"# {table.module['TITLE']}",
+            f"# {table.title}",
             "Accuracy on the whole test set after the last epoch; mean ± standard deviation over "
             "the seeds. Agreement is that of the file with its Keras model.",
             markdown(table, results),
-            f"![accuracy against bytes]({table.name}.svg)",
-            f"Made by `kd-table --table={table.path} --latency --output={folder}`; the docstring "
-            f"of the table's file says what it needs. Raw figures: [{table.name}.json]"
-            f"({table.name}.json). One run, say `{next(iter(results))}` with seed 0: "
+            f"![accuracy against bytes]({table.stem}.svg)",
+            f"Made by `kd-table --table={table.spec} --latency --output={folder}`; the docstring "
+            f"of the table's file says what it needs. Raw figures: [{table.stem}.json]"
+            f"({table.stem}.json). One run, say `{next(iter(results))}` with seed 0: "
             f"`kd-train {' '.join(table.command(table.rows[next(iter(results))]['run'], 0))}`.",
             REMARKS + remarks,
         ]
@@ -115,7 +115,7 @@ def _raw(table: Table, results: Results) -> dict[str, Any]:
             machine = read_json(table.folder(table.rows[name]["run"], seed) / "report.json")
             break
     return {
-        "title": table.module["TITLE"],
+        "title": table.title,
         "machine": machine.get("machine"),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "data": machine.get("data"),

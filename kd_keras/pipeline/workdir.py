@@ -107,7 +107,7 @@ class Workdir:
             record = _record(lender, stage, inputs)
             if record is not None and lender.resolve() != self.root.resolve():
                 self._clear(stage)
-                self.path(stage).symlink_to((lender / stage).resolve(), target_is_directory=True)
+                self.scratch(stage).symlink_to((lender / stage).resolve(), target_is_directory=True)
                 write_json(self.path("stages", f"{stage}.json"), record)
                 return record
         return None

@@ -13,9 +13,10 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 import kd_keras as kd
+from kd_keras import data
 from kd_keras.errors import InputError
-from kd_keras.pipeline import config as configs
 from kd_keras.pipeline import (
+    compressing,
     device,
     fitting,
     search,
@@ -26,6 +27,7 @@ from kd_keras.pipeline import (
     search_table,
     search_trial,
 )
+from kd_keras.pipeline import config as configs
 from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.search_front import FINISHED, REJECTED, STOPPED, Limits, Trial
 from kd_keras.pipeline.search_space import Dimension
@@ -292,6 +294,44 @@ def test_a_command_that_tells_no_latency_is_one_line(script: str, tmp_path: path
 # --- a trial -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("entry", "known"),
+    [
+        ({"technique": "pruning", "sparsity": 0.5}, True),
+        ({"technique": "quantization"}, True),
+        ({"technique": "filter_pruning", "multiply_adds": 0.5}, True),
+        ({"technique": "filter_pruning", "latency": 0.5}, False),
+        ({"technique": "low_rank", "energy": 0.9}, False),
+        ({"technique": "dead_channels"}, False),
+    ],
+)
+def test_only_a_shape_that_training_does_not_change_is_refused_before_it(
+    entry: dict, known: bool, tmp_path: pathlib.Path
+) -> None:
+    config = ConfigDict({**quickstart().to_dict(), "compression": [entry]})
+    data.load("digits", validation=0.1, seed=0, directory=tmp_path / "data")
+    job = Job(configs.complete(config), Workdir(tmp_path), None, "")
+    assert compressing.shape_is_known(job) is known
+
+
+def test_the_cost_is_known_before_training(tmp_path: pathlib.Path) -> None:
+    data.load("digits", validation=0.1, seed=0, directory=tmp_path / "data")
+    whole = quickstart().to_dict()
+    entry = {"technique": "filter_pruning", "multiply_adds": 0.5}
+    found = []
+    for entries in ([], [entry]):
+        config = configs.complete(ConfigDict({**whole, "compression": entries}))
+        job = Job(config, Workdir(tmp_path), None, "")
+        found.append(search_trial.untrained_cost(job, device.Device()))
+    assert found[1]["bytes"] < found[0]["bytes"] < 8000
+    assert found[1]["macs"] < 0.55 * found[0]["macs"]
+    assert found[0]["parameters"] == 2098
+    assert found[0]["latency_us"] > 0
+
+
+# --- stopping early ------------------------------------------------------------------------------
+
+
 def untaught() -> tuple:
     """A network that learns nothing, and images without anything in them."""
     tf.keras.utils.set_random_seed(0)
@@ -466,6 +506,7 @@ def test_a_choice_that_cannot_be_built_is_refused_before_the_teacher_is_trained(
     tmp_path: pathlib.Path,
 ) -> None:
     config = quickstart(student={"model": ["convnet-4", "convnet-4-4-4-4-4"]})
+    config.compression = []
     with pytest.raises(InputError, match=r"config\.search\.student\.model.*too small"):
         search.run(config, tmp_path, Limits())
     assert not (tmp_path / "base" / "teacher").exists()
