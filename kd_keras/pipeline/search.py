@@ -81,7 +81,7 @@ def run(
         lenders.insert(0, root.path("base"))
         over = _recorded(root)
         while (trial := _next(root, space, over, limits, trials, seed)) is not None:
-            say(f"trial {trial.number}, {_trained(over) + 1} of {trials} to train: {trial.name}")
+            say(f"trial {trial.number}, {_trained(over) + 1} of {trials} to train: {trial.title}")
             over.append(_try(root, config, space, trial, over, lenders, limits, host))
         return search_report.write(root, config, space, over, limits, seed, host, command)
 
@@ -176,6 +176,15 @@ def _next(
     return trial
 
 
+def _told(ended: Trial) -> str:
+    """How a trial ended, for a person."""
+    if ended.state != FINISHED:
+        return f"{ended.state}: {ended.reason}"
+    figures = [numerals.percent(ended.accuracy), numerals.size(ended.bytes)]
+    told = ", ".join([*figures, numerals.latency(ended.latency_us)])
+    return f"finished: {told}" + (f"; {ended.reason}" if ended.reason else "")
+
+
 def _trained(over: Sequence[Trial]) -> int:
     return sum(trial.state != REJECTED for trial in over)
 
@@ -202,7 +211,5 @@ def _try(
         peers=over,
     )
     write_json(root.path("trials", str(trial.number), "trial.json"), vars(ended))
-    figures = [numerals.percent(ended.accuracy), numerals.size(ended.bytes)]
-    told = ended.reason or ", ".join([*figures, numerals.latency(ended.latency_us)])
-    say(f"trial {trial.number}: {ended.state}: {told} ({numerals.duration(ended.seconds)})")
+    say(f"trial {trial.number}: {_told(ended)} ({numerals.duration(ended.seconds)})")
     return ended

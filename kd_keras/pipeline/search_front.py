@@ -25,6 +25,8 @@ class Trial:
         state: "running", "finished", "stopped early", "over the limits" (which was seen before it
             was trained) or "failed".
         bytes: Size of its int8 file; before training, that of the untrained student's.
+        untrained_bytes: Size of the untrained student's int8 file. It is a little smaller: tensors
+            that are still equal are stored once.
         gzip_bytes: The same after gzip; None before training, which decides on it.
         latency_us: Median latency of the int8 file, in microseconds.
         accuracy: Of the int8 file on the validation images; of a trial that was stopped, the
@@ -33,7 +35,7 @@ class Trial:
         macs: Multiply-adds of one inference.
         seconds: It took.
         curves: Validation accuracy after each epoch, by training.
-        reason: Why it was stopped, refused or failed.
+        reason: Why it was stopped, refused or failed, or which limits it is over in the end.
     """
 
     number: int
@@ -41,6 +43,7 @@ class Trial:
     choices: Mapping[str, str]
     state: str = RUNNING
     bytes: int | None = None
+    untrained_bytes: int | None = None
     gzip_bytes: int | None = None
     latency_us: float | None = None
     accuracy: float | None = None
@@ -49,6 +52,16 @@ class Trial:
     seconds: float = 0.0
     curves: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     reason: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its choices for a person: "convnet-8-8-16, learning_rate 0.003, qat"."""
+        plain = ("student.model", "compression")
+        parts = [
+            label if key in plain else f"{key.split('.')[-1]} {label}"
+            for key, label in self.choices.items()
+        ]
+        return ", ".join(parts)
 
     def but(self, **changes: Any) -> "Trial":
         """The trial with other values."""

@@ -105,7 +105,7 @@ def _write_configs(
         values = configs.plain(search_space.configured(config, space, trial.choices))
         path = folder / f"{trial.name}.py"
         text = _CONFIG.format(
-            title=f"Trial {trial.number}, {trial.name}",
+            title=f"Trial {trial.number}, {trial.title}",
             images=numerals.count(found["data"]["validation"]),
             accuracy=numerals.percent(trial.accuracy),
             size=numerals.count(trial.bytes),
@@ -139,7 +139,7 @@ def _nothing_fits(trials: Sequence[Trial], limits: Limits) -> str:
         return f"none of {len(trials)} trials could be built; the first: {trials[0].reason}"
     size = f"{numerals.count(smallest.bytes)} bytes, {numerals.latency(smallest.latency_us)}"
     line = f"none of {len(trials)} trials is within {limits}; the smallest found is "
-    line += f"{smallest.name}, {size} ({smallest.state})"
+    line += f"{smallest.title}, {size} ({smallest.state})"
     if failed := [trial for trial in trials if trial.state == search_front.FAILED]:
         return f"{line}; {len(failed)} failed, the first: {failed[0].reason}"
     return f"{line}: allow more, or put smaller students into config.search"

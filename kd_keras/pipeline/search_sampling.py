@@ -65,7 +65,7 @@ def is_hopeless(
     student is never compared with large ones, which would stop what the front needs.
 
     Args:
-        trial: With its size and latency.
+        trial: With the size and latency of its untrained student.
         training: Name of the training, which the peers' curves are found by.
         accuracies: Validation accuracy by epoch, from 0, until now.
         epochs: Of the whole training.
@@ -92,7 +92,7 @@ def is_hopeless(
 
 
 def _costs_no_more(one: Trial, other: Trial) -> bool:
-    return (one.bytes or 0) <= (other.bytes or 0) and is_as_fast(one, other)
+    return (one.untrained_bytes or 0) <= (other.untrained_bytes or 0) and is_as_fast(one, other)
 
 
 def _study(

@@ -31,7 +31,7 @@ def cells(shown: Sequence[Trial]) -> list[list[str]]:
     """The cells of some trials, with one unit in each column."""
     columns = [
         [str(trial.number) for trial in shown],
-        [trial.name.replace("_", "  ") for trial in shown],
+        [trial.title for trial in shown],
         [numerals.percent(t.accuracy if t.state == FINISHED else None) for t in shown],
         numerals.sizes([trial.bytes for trial in shown]),
         numerals.sizes([trial.gzip_bytes for trial in shown]),
@@ -48,7 +48,7 @@ def verdict(found: Mapping[str, Any]) -> str:
         return f"Nothing is within the limits ({limits(found)})."
     facts = f"{numerals.percent(best.accuracy)} accurate, {numerals.size(best.bytes)}"
     time = f"{numerals.latency(best.latency_us)} on {found['device']}"
-    return f"{best.name.replace('_', ' ')}: {facts}, {time}."
+    return f"{best.title}: {facts}, {time}."
 
 
 def limits(found: Mapping[str, Any]) -> str:
@@ -61,7 +61,8 @@ def counts(found: Mapping[str, Any]) -> str:
     """How many trials there were, by how they ended."""
     states: dict[str, int] = {}
     for trial in trials(found):
-        states[trial.state] = states.get(trial.state, 0) + 1
+        over = " but over the limits" if trial.state == FINISHED and trial.reason else ""
+        states[trial.state + over] = states.get(trial.state + over, 0) + 1
     told = ", ".join(f"{count} {state}" for state, count in states.items())
     return f"{len(found['trials'])} of {numerals.count(found['combinations'])} combinations: {told}"
 

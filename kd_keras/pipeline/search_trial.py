@@ -78,14 +78,16 @@ def run(
 def untrained_cost(job: Job, device: Device) -> dict[str, Any]:
     """Size and latency of the int8 file that the student would have.
 
-    Training changes neither, unless the list has a technique that looks at trained weights.
+    The trained one's file is as large or a little larger, and as fast, unless the list has a
+    technique that looks at trained weights.
     """
     model = compressing.shaped(job, training.build_student(job))
     with tempfile.TemporaryDirectory(prefix="kd-search-") as folder:
         path = pathlib.Path(folder, "untrained.tflite")
         delivery.convert(job, model, path, "int8")
         size = path.stat().st_size
-        return {"bytes": size, "latency_us": _latency(job, path, device), **_counted(model)}
+        sizes = {"bytes": size, "untrained_bytes": size}
+        return {**sizes, "latency_us": _latency(job, path, device), **_counted(model)}
 
 
 def _run(job: Job, trial: Trial, limits: Limits, device: Device, peers: Sequence[Trial]) -> Trial:
@@ -109,7 +111,8 @@ def _run(job: Job, trial: Trial, limits: Limits, device: Device, peers: Sequence
         best = max(accuracy for curve in curves.values() for accuracy in curve)
         return trial.but(state=STOPPED, accuracy=best, curves=curves, reason=str(reason))
     found = read_json(job.workdir.path(_MEASURE, "measure.json"))
-    return trial.but(state=FINISHED, curves=_curves(job), **found)
+    trial = trial.but(state=FINISHED, curves=_curves(job), **found)
+    return trial.but(reason=limits.broken(trial))
 
 
 def _measure(job: Job, device: Device) -> None:

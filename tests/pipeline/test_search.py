@@ -51,8 +51,9 @@ def quickstart(**search: object) -> ConfigDict:
 
 def finished(number: int, accuracy: float, size: int, latency: float, gzip: int = 0) -> Trial:
     choices = {"student.model": f"convnet-{number}", "compression": "ptq"}
-    costs = {"bytes": size, "gzip_bytes": gzip or size, "latency_us": latency}
-    return Trial(number, f"t{number}", choices, FINISHED, accuracy=accuracy, **costs)
+    sizes = {"bytes": size, "untrained_bytes": size - 1, "gzip_bytes": gzip or size}
+    figures = {**sizes, "latency_us": latency, "accuracy": accuracy}
+    return Trial(number, f"t{number}", choices, FINISHED, **figures)
 
 
 # --- the space -----------------------------------------------------------------------------------
@@ -110,6 +111,8 @@ def test_a_given_space_makes_complete_configs() -> None:
     space = search_space.read(config)
     assert search_space.size(space) == 4
     choices = list(search_space.combinations(space))[1]
+    title = "mobilenet, temperature 8.0, learning_rate 0.1, half"
+    assert Trial(1, "", choices).title == title
     assert search_space.name(choices) == "mobilenet_temperature8.0_learning_rate0.1_half"
     made = search_space.configured(config, space, choices)
     assert (made.student.model, made.student.optimizer.learning_rate) == ("mobilenet", 0.1)
@@ -244,9 +247,11 @@ def test_a_training_is_stopped_by_cheaper_students_only() -> None:
     cheaper = [finished(n, 0.95, 100, 5.0).but(curves={"student": good}) for n in (1, 2)]
     dearer = [finished(n, 0.95, 900, 5.0).but(curves={"student": good}) for n in (1, 2)]
     slower = [finished(n, 0.95, 100, 50.0).but(curves={"student": good}) for n in (1, 2)]
-    own = finished(3, 0.0, 200, 5.0)
+    own = finished(3, 0.0, 200, 5.0).but(bytes=199)  # as before training
+    alike = [trial.but(bytes=200, untrained_bytes=199) for trial in cheaper]
     hopeless = search_sampling.is_hopeless
     assert hopeless(own, "student", bad, 4, cheaper)
+    assert hopeless(own, "student", bad, 4, alike)
     assert not hopeless(own, "student", bad, 4, dearer)
     assert not hopeless(own, "student", bad, 4, slower)
     assert not hopeless(own, "student", bad, 4, cheaper[:1])  # one is too few
@@ -405,14 +410,22 @@ def results() -> dict:
 
 def test_the_page_shows_front_limits_and_how_the_others_ended() -> None:
     page = search_page.render(results())
-    assert "t2: 95.00&nbsp;% accurate, 8.0&nbsp;kB, 2.0&nbsp;µs on this host." in page
+    assert "convnet-2, ptq: 95.00&nbsp;% accurate, 8.0&nbsp;kB, 2.0&nbsp;µs on this host." in page
     assert page.count("<svg") == 2
-    assert "over the limits: 12,000&nbsp;bytes over" in page or "12,000 bytes over" in page
+    assert "over the limits: 12,000 bytes over" in page
     assert "stopped early: below &lt;others&gt;" in page
     assert "--max_bytes 10000, --max_latency_us 3" in page
     assert "student.model" in page
     assert not re.search(r"(src|href)=\"(?!#)", page)  # it is self-contained
     assert search_page.render(results()) == page
+
+
+def test_what_is_over_the_limits_only_when_trained_is_told_apart() -> None:
+    found = results()
+    found["trials"][2]["reason"] = "8,000 bytes over --max_bytes 7000"
+    counted = "5 of 30 combinations: 2 finished, 1 finished but over the limits"
+    assert counted in search_table.counts(found)
+    assert "finished: 8,000 bytes over" in search_page.render(found)
 
 
 def test_the_page_of_a_search_that_found_nothing() -> None:
@@ -428,7 +441,7 @@ def test_the_table_marks_what_is_recommended() -> None:
     [marked] = [line for line in lines if "<- recommended" in line]
     assert "95.00 %" in marked
     assert "5 of 30 combinations: 3 finished, 1 stopped early, 1 over the limits" in lines
-    assert lines[-1].startswith("recommended: t2: 95.00 % accurate")
+    assert lines[-1].startswith("recommended: convnet-2, ptq: 95.00 % accurate")
     told = search_table.how_to_run(results(), "runs/s")
     assert "--config=runs/s/front/t2.py" in told
     assert "--reuse=runs/s/trials/2" in told
@@ -516,7 +529,7 @@ def test_a_choice_that_cannot_be_built_is_refused_before_the_teacher_is_trained(
 def test_where_nothing_fits_the_smallest_is_named(tmp_path: pathlib.Path) -> None:
     line = complaint(run(walked(tmp_path), tmp_path / "search", "--max_bytes=1000"))
     assert "none of 6 trials is within --max_bytes 1000" in line
-    assert "the smallest found is convnet-4-4-8_" in line
+    assert "the smallest found is convnet-4-4-8, " in line
     found = json.loads((tmp_path / "search" / "search.json").read_text())
     assert found["recommended"] is None
     assert {trial["state"] for trial in found["trials"]} == {REJECTED}
@@ -623,7 +636,8 @@ def test_a_trial_among_better_ones_is_stopped(searched: tuple, tmp_path: pathlib
     found = json.loads((workdir / "search.json").read_text())
     config = ConfigDict({**found["config"], "student": {**found["config"]["student"]}})
     config.student.optimizer.learning_rate = 1e-9
-    good = [t.but(curves={"student": [1.0] * EPOCHS}, bytes=1) for t in search_table.trials(found)]
+    better = {"curves": {"student": [1.0] * EPOCHS}, "untrained_bytes": 1}
+    good = [t.but(**better) for t in search_table.trials(found)]
     peers = [trial.but(latency_us=1e-3) for trial in good if trial.state == FINISHED]
     ended = search_trial.run(
         Trial(9, "slow", {}),
