@@ -7,8 +7,9 @@ from typing import Any
 from kd_keras.errors import InputError
 from kd_keras.pipeline import numerals
 
-#: Latencies less than this apart are taken for one: a measured time is never twice the same.
-SAME_LATENCY = 0.05
+#: Latencies, and sizes after gzip, less than this apart are taken for one: a measured time is never
+#: twice the same, and other weights of one network are packed a little better or worse.
+SAME = 0.05
 
 RUNNING, FINISHED, STOPPED = "running", "finished", "stopped early"
 REJECTED, FAILED = "over the limits", "failed"
@@ -120,26 +121,27 @@ def _cost(name: str, trial: Trial) -> str:
 
 def dominates(one: Trial, other: Trial) -> bool:
     """Whether a finished trial is at least as good as another in all, and better in something."""
-    costs = list(zip(_sizes(one), _sizes(other), strict=True))
-    accuracies = (-_known(one.accuracy), -_known(other.accuracy))
-    exact = [accuracies, *costs]
-    if any(a > b for a, b in exact) or not is_as_fast(one, other):
+    exact = [
+        (-_known(one.accuracy), -_known(other.accuracy)),
+        (_known(one.bytes), _known(other.bytes)),
+    ]
+    if any(a > b for a, b in exact) or not _no_more(one, other):
         return False
-    faster = _known(one.latency_us) < _known(other.latency_us) * (1 - SAME_LATENCY)
-    return faster or any(a < b for a, b in exact)
+    clearly = any(a < b * (1 - SAME) for a, b in _by_chance(one, other))
+    return clearly or any(a < b for a, b in exact)
 
 
 def is_as_fast(one: Trial, other: Trial) -> bool:
     """Whether a trial is no slower than another, as far as latency can be told."""
-    return _known(one.latency_us) <= _known(other.latency_us) * (1 + SAME_LATENCY)
+    return _known(one.latency_us) <= _known(other.latency_us) * (1 + SAME)
 
 
 def front(trials: Iterable[Trial], limits: Limits) -> list[Trial]:
     """The finished trials within the limits that none of the others dominates, best first.
 
     One trial dominates another if it is at least as accurate, as small (as a file and after gzip)
-    and as fast, and better in one of these; latencies within 5 % are taken for one. Of trials that
-    are alike in all, the first one counts.
+    and as fast, and better in one of these; latencies, and sizes after gzip, within 5 % are taken
+    for one. Of trials that are alike in all, the first one counts.
     """
     found: list[Trial] = []
     for trial in sorted(within(trials, limits), key=_best_first):
@@ -173,8 +175,18 @@ def _best_first(trial: Trial) -> tuple[float, ...]:
 
 
 def _alike(one: Trial, other: Trial) -> bool:
-    same = one.accuracy == other.accuracy and _sizes(one) == _sizes(other)
-    return same and is_as_fast(one, other)
+    same = (one.accuracy, one.bytes) == (other.accuracy, other.bytes)
+    return same and _no_more(one, other)
+
+
+def _no_more(one: Trial, other: Trial) -> bool:
+    """Whether a trial costs no more, in the costs that are in part chance."""
+    return all(a <= b * (1 + SAME) for a, b in _by_chance(one, other))
+
+
+def _by_chance(one: Trial, other: Trial) -> list[tuple[float, float]]:
+    pairs = [(one.gzip_bytes, other.gzip_bytes), (one.latency_us, other.latency_us)]
+    return [(_known(a), _known(b)) for a, b in pairs]
 
 
 def _sizes(trial: Trial) -> tuple[float, float]:

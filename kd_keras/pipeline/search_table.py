@@ -76,7 +76,7 @@ def footnote(found: Mapping[str, Any]) -> str:
     return (
         f"Accuracy of the int8 file on {numerals.count(images)} validation images{sure}, on which "
         "it was chosen; a run of the config measures the test set. Latency is a median on "
-        f"{found['device']}; less than 5 % apart is taken for one."
+        f"{found['device']}. Latencies, and sizes after gzip, within 5 % are taken for one."
     )
 
 

@@ -178,6 +178,7 @@ def test_the_front_is_what_no_other_trial_beats_in_all() -> None:
         finished(5, 0.89, 100, 10.2),  # beaten by 1: 2 % faster is not faster
         finished(6, 0.90, 100, 10.1),  # like 1
         finished(7, 0.93, 200, 20.0, gzip=50),  # smaller after gzip than 2
+        finished(10, 0.80, 100, 10.0, gzip=97),  # beaten by 1: 3 % after gzip is chance
         finished(8, 0.99, 900, 10.0),  # over the limit
         finished(9, 0.97, 200, 20.0).but(state=STOPPED),
     ]
