@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tflite_export.conversion import convert
     from tflite_export.cost import multiply_adds, parameters, sparsity
     from tflite_export.errors import ExportError
+    from tflite_export.file_conversion import convert_file
     from tflite_export.recipes import RECIPES, Recipe
     from tflite_export.tflite_model import TensorFacts, TFLiteModel
     from tflite_export.verification import Verification, verify
@@ -36,6 +37,7 @@ __all__ = [
     "Verification",
     "benchmark",
     "convert",
+    "convert_file",
     "multiply_adds",
     "parameters",
     "sparsity",
@@ -53,6 +55,7 @@ _HOME = {
     "Verification": "verification",
     "benchmark": "benchmarking",
     "convert": "conversion",
+    "convert_file": "file_conversion",
     "multiply_adds": "cost",
     "parameters": "cost",
     "sparsity": "cost",

@@ -68,7 +68,7 @@ def _make_room(
         graph.tensors[operator.inputs[place]]
         for place in (places.activations, places.kernel, places.bias)
     )
-    weights, values = _numbers(model, kernel), _numbers(model, bias)
+    weights, values = stored_numbers(model, kernel), stored_numbers(model, bias)
     reached = ranges.get(activations.name.decode())
     if weights is None or values is None or not reached:
         return
@@ -82,7 +82,8 @@ def _make_room(
     ranges[kernel.name.decode()] = {"min": -bound, "max": bound}
 
 
-def _numbers(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
+def stored_numbers(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
+    """Returns the float32 numbers of a tensor that the file stores, None for other tensors."""
     data = model.buffers[tensor.buffer].data
     if data is None or tensor.type != schema.TensorType.FLOAT32:
         return None

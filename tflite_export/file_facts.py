@@ -1,5 +1,6 @@
 """Reads what a .tflite file says of itself, by the published schema of the format."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ai_edge_litert import schema_py_generated as schema
@@ -20,7 +21,7 @@ _KERNEL_INPUT = {
     "TRANSPOSE_CONV": 1,
 }
 _CHANGES_OF_FORMAT = {"QUANTIZE", "DEQUANTIZE"}
-_COMPUTED = {"float16", "float32", "float64", "int8", "int16"}
+_COMPUTED = {"float16", "float32", "float64", "int8", "uint8", "int16"}
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,27 @@ class Operator:
     Attributes:
         name: built-in name such as `CONV_2D`, or the code of a custom operator.
         custom: it is not a built-in one (Flex operators are custom ones).
-        tensor: name of its first output, which holds the Keras layer's name.
+        tensors: names of its outputs, which hold the Keras layer's name.
         formats: number formats of its outputs.
+        constants: names of its inputs that are float numbers stored in the file.
+        last: it makes an output of the graph.
         weights: number format of its kernel in the file, None without one.
         weight_scales: how many scales the kernel has: one, or one for each output channel.
+        dequantized: its kernel is made float before it is used.
     """
 
     name: str
     custom: bool
-    tensor: str
+    tensors: tuple[str, ...]
     formats: tuple[str, ...]
+    constants: tuple[str, ...]
+    last: bool
     weights: str | None
     weight_scales: int
+    dequantized: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join(self.tensors)})"
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,21 @@ def read_facts(content: bytes) -> FileFacts:
     return FileFacts(operators, inputs, outputs)
 
 
-def check_facts(facts: FileFacts, recipe: Recipe, input_name: str, output_name: str) -> None:
+def check_facts(
+    facts: FileFacts,
+    recipe: Recipe,
+    input_name: str,
+    output_name: str,
+    floats: Collection[Operator] = (),
+) -> None:
     """Holds a new file against what was asked for.
+
+    Args:
+        facts: of the file.
+        recipe: that it was made by.
+        input_name: of the only input, in the signature.
+        output_name: of the only output.
+        floats: operators of the float file that were to stay as they were.
 
     Raises:
         ExportError: it has a custom operator, another signature, another input or output format
@@ -87,8 +110,7 @@ def check_facts(facts: FileFacts, recipe: Recipe, input_name: str, output_name: 
     for operator in facts.operators:
         if operator.custom:
             raise ExportError(
-                f"operator {operator.name!r} ({operator.tensor}) is not built into TFLite; "
-                f"replace it in the Keras model"
+                f"operator {operator} is not built into TFLite; replace it in the Keras model"
             )
     for side, expected, found in (
         ("input", input_name, facts.inputs),
@@ -102,34 +124,43 @@ def check_facts(facts: FileFacts, recipe: Recipe, input_name: str, output_name: 
         if found[expected] != recipe.io:
             raise ExportError(
                 f"{side} {expected!r} is {found[expected]} where recipe {recipe.name!r} asks for "
-                f"{recipe.io}; {_CURE[recipe.name]}"
+                f"{recipe.io}; {_cure(recipe)}"
             )
+    kept = {operator.tensors for operator in floats}
     # Changes of format stand around the operator that is the cause: that one is named.
     for operator in sorted(facts.operators, key=lambda found: found.name in _CHANGES_OF_FORMAT):
-        _check_operator(operator, recipe)
+        _check_operator(operator, recipe, operator.tensors in kept)
 
 
-def _check_operator(operator: Operator, recipe: Recipe) -> None:
-    foreign = _COMPUTED.intersection(operator.formats) - {recipe.activations}
+def _check_operator(operator: Operator, recipe: Recipe, kept: bool) -> None:
+    allowed = {"float32" if kept else recipe.activations}
+    if operator.name in _CHANGES_OF_FORMAT:
+        allowed |= {recipe.io, *(("float32",) if recipe.float_layers else ())}
+    foreign = _COMPUTED.intersection(operator.formats) - allowed
     if foreign:
         raise ExportError(
-            f"operator {operator.name} ({operator.tensor}) computes in {min(foreign)} where "
-            f"recipe {recipe.name!r} allows only {recipe.activations}; {_CURE[recipe.name]}"
+            f"operator {operator} computes in {min(foreign)} where recipe {recipe.name!r} allows "
+            f"only {', '.join(sorted(allowed))}; {_cure(recipe)}"
         )
-    if operator.weights not in (None, recipe.weights):
+    if operator.weights is None:
+        return
+    weights = "float32" if kept else recipe.weights_of(operator.name)
+    if operator.weights != weights or operator.dequantized != (recipe.dequantized and not kept):
         raise ExportError(
-            f"operator {operator.name} ({operator.tensor}) has weights in {operator.weights} where "
-            f"recipe {recipe.name!r} allows only {recipe.weights}; {_CURE[recipe.name]}"
+            f"operator {operator} has weights in {operator.weights}"
+            f"{', made float before use,' if operator.dequantized else ''} where recipe "
+            f"{recipe.name!r} asks for {weights}; {_cure(recipe)}"
         )
 
 
-_CURE = {
-    "float32": "rebuild the model under the float32 policy and copy the weights",
-    "int8": (
-        "quantize every layer, with tfmot.quantization.keras.quantize_model, or, after training, "
-        "replace those that have no int8 operator"
-    ),
-}
+def _cure(recipe: Recipe) -> str:
+    if recipe.name == "float32":
+        return "rebuild the model under the float32 policy and copy the weights"
+    kind = recipe.name.partition("@")[0]
+    keep = f"keep its layer in float: '{kind}@float:LAYER'"
+    if recipe.activations == "int8":
+        return f"quantize every layer, with tfmot.quantization.keras.quantize_model, or {keep}"
+    return keep
 
 
 def _operator(
@@ -137,15 +168,18 @@ def _operator(
 ) -> Operator:
     name = _operator_name(model, operator)
     outputs = [] if operator.outputs is None else [int(index) for index in operator.outputs]
-    kernel = _kernel(model, graph, operator) if name in _KERNEL_INPUT else None
+    kernel, dequantized = _kernel(model, graph, operator)
     scales = None if kernel is None or not kernel.quantization else kernel.quantization.scale
     return Operator(
         name=name,
         custom=_code(model, operator) == schema.BuiltinOperator.CUSTOM,
-        tensor=_text(graph.tensors[outputs[0]].name) if outputs else "",
+        tensors=tuple(_text(graph.tensors[index].name) for index in outputs),
         formats=tuple(_format(graph.tensors, index) for index in outputs),
+        constants=_constants(model, graph, operator),
+        last=bool(set(outputs) & {int(index) for index in graph.outputs}),
         weights=None if kernel is None else _TYPES[kernel.type],
         weight_scales=0 if scales is None else len(scales),
+        dequantized=dequantized,
     )
 
 
@@ -163,15 +197,36 @@ def _code(model: schema.ModelT, operator: schema.OperatorT) -> int:
 
 def _kernel(
     model: schema.ModelT, graph: schema.SubGraphT, operator: schema.OperatorT
-) -> schema.TensorT | None:
-    """The tensor that the file stores as kernel; None where the kernel is computed."""
-    index = int(operator.inputs[_KERNEL_INPUT[_operator_name(model, operator)]])
-    for other in graph.operators:  # a kernel may be stored in another format and made float first
+) -> tuple[schema.TensorT | None, bool]:
+    """The tensor that the file stores as kernel, None for none, and whether it is made float."""
+    place = _KERNEL_INPUT.get(_operator_name(model, operator))
+    if place is None:
+        return None, False
+    index, dequantized = int(operator.inputs[place]), False
+    for other in graph.operators:
         if _operator_name(model, other) == "DEQUANTIZE" and index in other.outputs:
-            index = int(other.inputs[0])
+            index, dequantized = int(other.inputs[0]), True
             break
-    tensor = graph.tensors[index]
-    return None if model.buffers[tensor.buffer].data is None else tensor
+    if not _is_stored(model, graph.tensors[index]):
+        return None, False
+    return graph.tensors[index], dequantized
+
+
+def _constants(
+    model: schema.ModelT, graph: schema.SubGraphT, operator: schema.OperatorT
+) -> tuple[str, ...]:
+    given = [] if operator.inputs is None else operator.inputs
+    tensors = [graph.tensors[index] for index in given if index >= 0]
+    return tuple(
+        _text(tensor.name)
+        for tensor in tensors
+        if tensor.type == schema.TensorType.FLOAT32 and _is_stored(model, tensor)
+    )
+
+
+def _is_stored(model: schema.ModelT, tensor: schema.TensorT) -> bool:
+    data = model.buffers[tensor.buffer].data
+    return data is not None and len(data) > 0
 
 
 def _format(tensors: list[schema.TensorT], index: int) -> str:

@@ -19,8 +19,6 @@ Time on two cores, a seed: 25 minutes, 1 hour, 3 hours. Command:
         --output=docs/results/compression --latency
 """
 
-from typing import Any
-
 from ml_collections import ConfigDict
 
 _SGD = {"name": "sgd", "learning_rate": 0.1, "weight_decay": 1e-4, "warmup_epochs": 1.0}
@@ -39,7 +37,7 @@ _CIFAR10 = {
         "cache": {"views": 4},
     },
 }
-_STUDENTS: dict[str, dict[str, Any]] = {
+_STUDENTS: dict[str, dict] = {
     "fashion_mnist": {
         "title": "Fashion-MNIST: Network in Network -> LeNet-4",
         "tuning_epochs": 8,
@@ -71,7 +69,7 @@ _STUDENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def _runs(name: str) -> dict[str, tuple[str, bool, list[dict[str, Any]]]]:
+def _runs(name: str) -> dict[str, tuple[str, bool, list[dict]]]:
     """The label of each run, whether a teacher teaches it, and its compression."""
     setting = _STUDENTS[name]
     epochs = setting["tuning_epochs"]
@@ -82,7 +80,7 @@ def _runs(name: str) -> dict[str, tuple[str, bool, list[dict[str, Any]]]]:
     student = setting["student"]
     scratch = {**filters, "from_scratch": True, **{k: student[k] for k in ("epochs", "optimizer")}}
 
-    def pruning(sparsity: float) -> dict[str, Any]:
+    def pruning(sparsity: float) -> dict:
         return {"technique": "pruning", "sparsity": sparsity, "epochs": epochs}
 
     shares = (50, 75, 90)
@@ -106,15 +104,23 @@ def _runs(name: str) -> dict[str, tuple[str, bool, list[dict[str, Any]]]]:
     }
 
 
-def get_table(name: str) -> dict[str, Any]:
+def get_table(name: str) -> dict:
     """A float student's run gives two rows: its own file, and that file quantized."""
     rows = {
-        "float_alone": {"label": "float, alone", "file": "float32"},
+        "float_alone": {"label": "float, alone", "file": "float32", "baseline": True},
         "float_distilled": {"label": "float, distilled", "file": "float32"},
-        "ptq_alone": {"label": "int8 after training, alone", "run": "float_alone"},
+        "ptq_alone": {
+            "label": "int8 after training, alone",
+            "run": "float_alone",
+            "baseline": True,
+        },
         "ptq": {"label": "int8 after training, distilled", "run": "float_distilled"},
     }
-    own = {run: {"label": label} for run, (label, _, steps) in _runs(name).items() if steps}
+    own = {
+        run: {"label": label, "baseline": not taught}
+        for run, (label, taught, steps) in _runs(name).items()
+        if steps
+    }
     return {"title": _STUDENTS[name]["title"], "seeds": (0, 1, 2), "rows": {**rows, **own}}
 
 

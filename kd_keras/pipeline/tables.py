@@ -2,8 +2,8 @@
 
 A table is a Python file, as a config is, with two functions. `get_table(name)` gives `title`,
 `seeds` and `rows`; a file with one table gets no name. A row has a `label`; a `run`, by default its
-own name; a `file`, "int8" by default or "float32"; and, where there is one, the `source`'s figure.
-`get_config(run)`, or `get_config("name/run")`, gives a run's config.
+own name; a `file`, "int8" by default or "float32"; where there is one, the `source`'s figure; and
+may be a `baseline`. `get_config(run)`, or `get_config("name/run")`, gives a run's config.
 """
 
 import dataclasses
@@ -110,7 +110,7 @@ def load(spec: str, workdir: str = "") -> Table:
         raise InputError(
             f"table {path!r} has no table {name!r}; its docstring lists them"
         ) from error
-    default = {"file": "int8", "source": ""}
+    default = {"file": "int8", "source": "", "baseline": False}
     rows = {key: {**default, "run": key, **row} for key, row in found["rows"].items()}
     folder = pathlib.Path(workdir or f"runs/tables/{name or pathlib.Path(path).stem}")
     return Table(

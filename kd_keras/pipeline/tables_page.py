@@ -97,6 +97,7 @@ def write(table: Table, results: Results, folder: pathlib.Path) -> None:
             "the seeds. Agreement is that of the file with its Keras model.",
             markdown(table, results),
             f"![accuracy against bytes]({table.stem}.svg)",
+            "Orange are the baselines.",
             f"Made by `kd-table --table={table.spec} --latency --output={folder}`; the docstring "
             f"of the table's file says what it needs. Raw figures: [{table.stem}.json]"
             f"({table.stem}.json). One run, say `{next(iter(results))}` with seed 0: "
@@ -126,9 +127,9 @@ def _raw(table: Table, results: Results) -> dict[str, Any]:
 def plot(table: Table, results: Results) -> bytes:
     """Accuracy of each row's file against its zipped bytes, the mean and spread over seeds."""
     with drawing():
-        figure = new_figure(620, 30 + 26 * max(8, len(results)))
+        figure = new_figure(680, 30 + 20 * max(8, len(results)))
         FigureCanvasSVG(figure)
-        axes = figure.add_axes((0.1, 0.14, 0.55, 0.82))
+        axes = figure.add_axes((0.08, 0.12, 0.53, 0.85))
         points = [(n, by_seed) for n, by_seed in results.items() if by_seed]
         places = []
         for name, by_seed in points:
@@ -136,7 +137,7 @@ def plot(table: Table, results: Results) -> bytes:
             size = statistics.fmean(result["gzip_bytes"] for result in by_seed.values())
             error = statistics.stdev(accuracies) if len(accuracies) > 1 else 0
             mean = statistics.fmean(accuracies)
-            colour = HEX["orange" if "alone" in name else "blue"]
+            colour = HEX["orange" if table.rows[name]["baseline"] else "blue"]
             axes.errorbar(size, mean, yerr=error, color=colour, marker="o", elinewidth=1)
             places.append((mean, size, table.rows[name]["label"], colour))
         axes.set_xscale("log")
@@ -151,14 +152,14 @@ def plot(table: Table, results: Results) -> bytes:
 
 
 def _labels(axes: Any, places: list[tuple[float, float, str, str]]) -> None:
-    """A list of labels to the right, in the order of accuracy, each joined to its mark."""
-    ordered = sorted(places)
-    for rank, (accuracy, size, label, colour) in enumerate(ordered):
-        height = (rank + 0.5) / len(ordered)
-        axes.annotate(
-            label, (size, accuracy), (1.06, height), textcoords="axes fraction", va="center",
-            color=colour, fontsize=9, arrowprops={"arrowstyle": "-", "color": HEX["grid"]},
-        )  # fmt: skip
+    """Numbers the marks, the most accurate first, and lists the numbers' labels to the right."""
+    step = 1 / max(8, len(places))
+    for rank, (accuracy, size, label, colour) in enumerate(sorted(places, reverse=True), start=1):
+        options: dict[str, Any] = {"color": colour, "fontsize": 9, "va": "center"}
+        axes.annotate(str(rank), (size, accuracy), (7, 0), textcoords="offset points", **options)
+        height = 1 - (rank - 0.5) * step
+        axes.text(1.09, height, str(rank), transform=axes.transAxes, ha="right", **options)
+        axes.text(1.11, height, label, transform=axes.transAxes, **options)
 
 
 def _svg(figure: Any) -> bytes:

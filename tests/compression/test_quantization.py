@@ -424,3 +424,16 @@ def test_models_and_files_that_do_not_fit(student, tmp_path):
         tf.keras.mixed_precision.set_global_policy("float32")
     with pytest.raises(InputError, match="in mixed precision"):
         quantization.apply(mixed, calibration=CALIBRATION)
+
+
+def test_layers_that_were_frozen_for_training_are_kept(student, tmp_path):
+    quantized = quantization.apply(student, calibration=CALIBRATION)
+    frozen = [layer for layer in quantized.layers if "bn" in layer.name]
+    for layer in frozen:
+        layer.trainable = False
+    finished = quantization.finish(quantized)
+    quantization.save(finished, tmp_path / "student.h5")
+    for model in (finished, quantization.load(tmp_path / "student.h5")):
+        np.testing.assert_allclose(logits_of(model), logits_of(quantized), atol=1e-6)
+        assert not any(model.get_layer(layer.name).trainable for layer in frozen)
+    assert not any(layer.trainable for layer in frozen)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.datasets import load_digits
 
 import tflite_export
 
@@ -73,6 +74,53 @@ def int8_file(quantized_net: Any, tmp_path_factory: pytest.TempPathFactory) -> P
     return tflite_export.convert(
         quantized_net, tmp_path_factory.mktemp("int8") / "student.tflite", "int8"
     )
+
+
+class Trained(NamedTuple):
+    model: Any
+    representative: np.ndarray  # of the training set
+    images: np.ndarray  # of the test set
+    labels: np.ndarray
+
+
+def digits_net() -> Any:
+    """Convolutions of both kinds, folded BatchNorm, a shortcut, poolings and two dense layers."""
+    layers = tf.keras.layers
+    image = tf.keras.Input((8, 8, 1), name="image")
+    x = layers.Conv2D(16, 3, padding="same", use_bias=False, name="conv1")(image)
+    x = layers.ReLU(name="relu1")(layers.BatchNormalization(momentum=0.8, name="bn1")(x))
+    y = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise")(x)
+    y = layers.BatchNormalization(momentum=0.8, name="bn2")(y)
+    x = layers.ReLU(name="relu2")(layers.Add(name="add")([x, y]))
+    x = layers.MaxPooling2D(name="pool")(x)
+    x = layers.Conv2D(32, 3, activation="relu", name="conv2")(x)
+    x = layers.Flatten(name="flat")(x)
+    x = layers.Dense(32, activation="relu", name="hidden")(x)
+    return tf.keras.Model(image, layers.Dense(10, name="logits")(x), name="digits")
+
+
+@pytest.fixture(scope="session")
+def digits() -> Trained:
+    tf.keras.utils.set_random_seed(0)
+    data = load_digits()
+    images = (data.images[..., None] / 16).astype("float32")
+    model = digits_net()
+    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(tf.keras.optimizers.Adam(0.005), loss)
+    model.fit(images[:1297], data.target[:1297], batch_size=64, epochs=8, verbose=0, shuffle=False)
+    return Trained(model, images[:200], images[1297:], data.target[1297:])
+
+
+@pytest.fixture(scope="session")
+def float_digits(digits: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("float_digits") / "digits.tflite"
+    return tflite_export.convert(digits.model, path, "float32")
+
+
+@pytest.fixture(scope="session")
+def int8_digits(digits: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ptq") / "digits.tflite"
+    return tflite_export.convert(digits.model, path, "int8", representative=digits.representative)
 
 
 @pytest.fixture

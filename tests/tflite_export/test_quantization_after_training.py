@@ -4,56 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from sklearn.datasets import load_digits
 
 import tflite_export
 from tflite_export.file_facts import read_facts
-
-
-class Trained(NamedTuple):
-    model: Any
-    representative: np.ndarray  # of the training set
-    images: np.ndarray  # of the test set
-    labels: np.ndarray
-
-
-def digits_net() -> Any:
-    """Convolutions of both kinds, folded BatchNorm, a shortcut, poolings and two dense layers."""
-    layers = tf.keras.layers
-    image = tf.keras.Input((8, 8, 1), name="image")
-    x = layers.Conv2D(16, 3, padding="same", use_bias=False, name="conv1")(image)
-    x = layers.ReLU(name="relu1")(layers.BatchNormalization(momentum=0.8, name="bn1")(x))
-    y = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise")(x)
-    y = layers.BatchNormalization(momentum=0.8, name="bn2")(y)
-    x = layers.ReLU(name="relu2")(layers.Add(name="add")([x, y]))
-    x = layers.MaxPooling2D(name="pool")(x)
-    x = layers.Conv2D(32, 3, activation="relu", name="conv2")(x)
-    x = layers.Flatten(name="flat")(x)
-    x = layers.Dense(32, activation="relu", name="hidden")(x)
-    return tf.keras.Model(image, layers.Dense(10, name="logits")(x), name="digits")
-
-
-@pytest.fixture(scope="module")
-def digits() -> Trained:
-    tf.keras.utils.set_random_seed(0)
-    data = load_digits()
-    images = (data.images[..., None] / 16).astype("float32")
-    model = digits_net()
-    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(tf.keras.optimizers.Adam(0.005), loss)
-    model.fit(images[:1297], data.target[:1297], batch_size=64, epochs=8, verbose=0, shuffle=False)
-    return Trained(model, images[:200], images[1297:], data.target[1297:])
-
-
-@pytest.fixture(scope="module")
-def int8_digits(digits: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ptq") / "digits.tflite"
-    return tflite_export.convert(digits.model, path, "int8", representative=digits.representative)
 
 
 def test_int8_after_training_decides_as_the_float_net(digits, int8_digits):
@@ -79,11 +36,10 @@ def test_int8_after_training_is_int8_throughout(int8_digits):
     assert weights == {("int8", 16), ("int8", 32), ("int8", 10)}  # one for each output channel
 
 
-def test_batch_is_one_and_the_file_small(digits, int8_digits, tmp_path):
+def test_batch_is_one_and_the_file_small(float_digits, int8_digits):
     model = tflite_export.TFLiteModel(int8_digits)
     assert (model.input.shape, model.output.shape) == ((1, 8, 8, 1), (1, 10))
-    floats = tflite_export.convert(digits.model, tmp_path / "float.tflite", "float32")
-    assert int8_digits.stat().st_size < floats.stat().st_size / 2
+    assert int8_digits.stat().st_size < float_digits.stat().st_size / 2
 
 
 def test_ranges_hold_every_representative_image(digits, tmp_path):
@@ -98,10 +54,9 @@ def test_ranges_hold_every_representative_image(digits, tmp_path):
     assert backwards.read_bytes() == path.read_bytes()
 
 
-def test_the_same_images_give_the_same_bytes(digits, int8_digits, tmp_path):
+def test_the_same_images_give_the_same_bytes(digits, float_digits, int8_digits, tmp_path):
     """Also in another process, with hashes seeded anew."""
     again = tmp_path / "again.tflite"
-    floats = tflite_export.convert(digits.model, tmp_path / "float.tflite", "float32")
     np.save(tmp_path / "images.npy", digits.representative)
     code = (
         "import pathlib, sys, numpy\n"
@@ -114,7 +69,7 @@ def test_the_same_images_give_the_same_bytes(digits, int8_digits, tmp_path):
     home = str(Path(tflite_export.__file__).parents[1])
     search_path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
     subprocess.run(
-        [sys.executable, "-c", code, floats, tmp_path / "images.npy", again],
+        [sys.executable, "-c", code, float_digits, tmp_path / "images.npy", again],
         check=True,
         capture_output=True,
         env={**os.environ, "PYTHONPATH": search_path, "PYTHONHASHSEED": "7"},
@@ -167,11 +122,11 @@ def test_representative_images_that_do_not_fit(images, reason, digits, tmp_path,
 def test_missing_representative_images_say_their_shape(digits, tmp_path, one_line):
     with pytest.raises(tflite_export.ExportError) as caught:
         tflite_export.convert(digits.model, tmp_path / "x.tflite", "int8")
-    assert "representative=images, float32 (n, 8, 8, 1)" in one_line(caught)
+    assert "needs representative images, float32 (n, 8, 8, 1)" in one_line(caught)
 
 
 def test_needless_representative_images_are_refused(digits, tmp_path, one_line):
-    with pytest.raises(tflite_export.ExportError, match="quantizes nothing") as caught:
+    with pytest.raises(tflite_export.ExportError, match="needs no ranges") as caught:
         tflite_export.convert(
             digits.model, tmp_path / "x.tflite", "float32", representative=digits.representative
         )
@@ -193,16 +148,32 @@ def test_operator_without_an_int8_form_is_named(tmp_path, one_line):
     images = np.random.default_rng(0).normal(size=(8, 6, 6, 2)).astype("float32")
     with pytest.raises(tflite_export.ExportError, match=r"ELU.*odd_one.*float32") as caught:
         tflite_export.convert(model, tmp_path / "x.tflite", "int8", representative=images)
-    assert "replace" in one_line(caught)
+    assert "int8@float:LAYER" in one_line(caught)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_broken_weights_are_found(tmp_path, one_line):
+@pytest.mark.parametrize("recipe", ["int8", "dynamic_int8", "float16"])
+def test_broken_weights_are_found(recipe, tmp_path, one_line):
     image = tf.keras.Input((4,), name="image")
     model = tf.keras.Model(image, tf.keras.layers.Dense(2, name="logits")(image))
     model.set_weights([np.full((4, 2), np.nan), np.zeros(2)])
+    images = np.ones((3, 4), np.float32) if recipe == "int8" else None
+    with pytest.raises(
+        tflite_export.ExportError, match=r"logits.* holds NaN or infinity"
+    ) as caught:
+        tflite_export.convert(model, tmp_path / "x.tflite", recipe, representative=images)
+    one_line(caught)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_overflow_the_net_are_found(tmp_path, one_line):
+    image = tf.keras.Input((4,), name="image")
+    x = tf.keras.layers.Dense(4, name="hidden")(image)
+    model = tf.keras.Model(image, tf.keras.layers.Dense(2, name="logits")(x))
+    model.set_weights([np.full(w.shape, 10.0) for w in model.get_weights()])
     images = np.ones((3, 4), np.float32)
-    with pytest.raises(tflite_export.ExportError, match="NaN or infinity") as caught:
+    images[1] = 3e38
+    with pytest.raises(tflite_export.ExportError, match="for representative image 1;") as caught:
         tflite_export.convert(model, tmp_path / "x.tflite", "int8", representative=images)
     one_line(caught)
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,145 @@
+"""`kd-table`: what is missing is run, and the figures are those of the reports."""
+
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+import kd_keras as kd
+from kd_keras.pipeline import config as configs
+from kd_keras.pipeline import tables, tables_page
+
+pytestmark = pytest.mark.tf_keras
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TABLE = """
+from ml_collections import ConfigDict
+
+def get_table():
+    rows = {
+        "alone": {"label": "float, alone", "file": "float32"},
+        "ptq": {"label": "int8, alone", "run": "alone"},
+        "taught": {"label": "pruned, distilled", "source": "91.0"},
+    }
+    return {"title": "Digits", "seeds": (0, 1), "rows": rows}
+
+def get_config(run="taught"):
+    methods = {"soft_targets": {}} if run == "taught" else {}
+    compression = [{"technique": "pruning", "sparsity": 0.5}] if run == "taught" else []
+    config = ConfigDict({"teacher": {"model": "convnet-8"}, "student": {"model": "convnet-4"}})
+    config.distillation = ConfigDict({"methods": methods})
+    config.compression = compression
+    return config
+"""
+
+
+def of_file(accuracy: float, size: int) -> dict:
+    return {"accuracy": accuracy, "agreement": 0.99, "bytes": size, "gzip_bytes": size // 2}
+
+
+def report(table: tables.Table, run: str, seed: int, accuracy: float) -> None:
+    """Leave what a run would leave."""
+    config = table.get_config(run)
+    config.seed = seed
+    model = {"accuracy": accuracy, "parameters": 5, "macs": 100, "sparsity": 0.5}
+    cost = {"student_alone": 10.0, "student": 20.0, "student_compressed": 5.0}
+    folder = table.folder(run, seed)
+    folder.mkdir(parents=True)
+    written = {
+        "config": configs.plain(configs.complete(config)),
+        "models": {"student_compressed": model},
+        "tflite": {"float32": of_file(accuracy, 4000), "int8": of_file(accuracy - 0.01, 1000)},
+        "cpu_seconds": cost,
+        "created": "2026-01-01",
+        "machine": {"cpu": "a"},
+        "data": {"name": "digits"},
+    }
+    (folder / "report.json").write_text(json.dumps(written))
+
+
+@pytest.fixture
+def table(tmp_path: pathlib.Path) -> tables.Table:
+    (tmp_path / "small.py").write_text(TABLE)
+    return tables.load(str(tmp_path / "small.py"), str(tmp_path / "runs"))
+
+
+def test_only_what_is_missing_is_run(table: tables.Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = []
+
+    def called(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, returncode=1 if "seed1" in command[-2] else 0)
+
+    monkeypatch.setattr(tables.subprocess, "run", called)
+    report(table, "alone", 0, 0.9)
+    failed = tables.run_missing(table, list(table.rows), [0])
+    [command] = commands
+    assert command[:3] == [sys.executable, "-m", "kd_keras.train"]
+    assert f"--config={table.path}:taught" in command
+    assert "--config.seed=0" in command
+    assert f"--reuse={table.folder('alone', 0)}" in command
+    assert not failed
+
+    # A report that another config made does not count.
+    path = table.folder("alone", 0) / "report.json"
+    changed = json.loads(path.read_text())
+    changed["config"]["student"]["epochs"] = 99
+    path.write_text(json.dumps(changed))
+    assert table.report("alone", 0) is None
+
+
+def test_the_figures_are_those_of_the_reports(table: tables.Table, tmp_path: pathlib.Path) -> None:
+    for seed, accuracy in enumerate((0.90, 0.92)):
+        report(table, "alone", seed, accuracy)
+    report(table, "taught", 0, 0.95)
+    found = tables.results(table, list(table.rows), [0, 1])
+    assert [found["alone"][seed]["file_accuracy"] for seed in (0, 1)] == [0.90, 0.92]
+    assert found["ptq"][0]["file_accuracy"] == pytest.approx(0.89)
+    assert found["ptq"][0]["bytes"] == 1000
+    # The student alone costs its own training, a compressed one both of its trainings.
+    assert found["alone"][0]["cpu_seconds"] == 10.0
+    assert found["taught"][0]["cpu_seconds"] == 25.0
+
+    text = tables_page.markdown(table, found)
+    deviation = 100 * statistics.stdev([0.90, 0.92])
+    assert f"91.00 ± {deviation:.2f}" in text
+    assert "| pruned, distilled | 91.0 | 95.00 | 94.00 |" in text
+
+    tables_page.write(table, found, tmp_path / "out")
+    path = tmp_path / "out" / "small.md"
+    path.write_text(path.read_text() + "\nBy hand.\n")
+    tables_page.write(table, found, tmp_path / "out")
+    assert path.read_text().endswith("\nBy hand.\n")
+    assert path.read_text().count("By hand.") == 1
+    raw = json.loads((tmp_path / "out" / "small.json").read_text())
+    assert raw["rows"]["taught"]["0"]["accuracy"] == 0.95
+    assert (tmp_path / "out" / "small.svg").read_text().count("pruned, distilled") >= 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "rows", "seeds", "words"),
+    [
+        ("none.py", [], [], ("none.py", "does not exist")),
+        ("small.py:other", [], [], ("no table 'other'",)),
+        ("small.py", ["tought"], [], ("tought", "taught")),
+        ("small.py", [], ["one"], ("'one'", "whole number")),
+    ],
+)
+def test_bad_input_is_told(
+    table: tables.Table, spec: str, rows: list, seeds: list, words: tuple, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(kd.InputError) as error:
+        tables.chosen(tables.load(str(tmp_path / spec)), rows, seeds)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10_resnet8", "cifar10_resnet20"])
+def test_rows_of_the_compression_tables_are_configs(name: str) -> None:
+    table = tables.load(f"{ROOT}/configs/tables/compression.py:{name}")
+    assert len(table.rows) >= 16
+    for row in table.rows.values():
+        configs.check(configs.complete(table.get_config(table.run_name(row["run"]))))

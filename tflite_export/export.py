@@ -1,0 +1,75 @@
+"""`kd-export`: a model file to a .tflite file, from the command line.
+
+    kd-export --model=student.keras --representative=images.npy --output=student.tflite
+
+TensorFlow is imported only when the flags are right, so that `--help` answers at once.
+"""
+
+import os
+import sys
+
+from absl import app, flags
+
+from tflite_export import recipes
+from tflite_export.errors import ExportError
+from tflite_export.quiet import silenced_stderr
+
+FLAGS = flags.FLAGS
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    try:
+        app.run(_main, flags_parser=_parse_flags)
+    except (ExportError, flags.Error) as error:
+        _fail(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        _fail("stopped; nothing was written", status=130)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    # Defined here, for a library that is imported beside another main must not claim their names.
+    flags.DEFINE_string(
+        "model", None, "A .keras or .h5 file, the folder of a SavedModel, or a float .tflite file."
+    )
+    flags.DEFINE_string(
+        "recipe",
+        "int8",
+        f"One of {', '.join(recipes.RECIPES)}; int8@float:LAYER,LAYER keeps layers.",
+    )
+    flags.DEFINE_string("output", None, "The .tflite file to write; a .json is written beside it.")
+    flags.DEFINE_string(
+        "representative", None, "An .npy file of float32 images, for recipes with int activations."
+    )
+    flags.DEFINE_bool("overwrite", False, "Replace files that are there.")
+    flags.mark_flags_as_required(["model", "output"])
+    for name in ("model", "recipe", "output", "representative", "overwrite"):
+        FLAGS.register_key_flag_for_module(argv[0], FLAGS[name])  # --help shows these
+    return FLAGS(argv)
+
+
+def _main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise ExportError(f"unexpected argument {argv[1]!r}; use --model=FILE --output=FILE")
+    recipes.get(FLAGS.recipe)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with silenced_stderr():  # TensorFlow greets from C++
+        from tflite_export.file_conversion import convert_file
+
+    path = convert_file(
+        FLAGS.model,
+        FLAGS.output,
+        FLAGS.recipe,
+        representative=FLAGS.representative,
+        overwrite=FLAGS.overwrite,
+    )
+    print(f"{path}: {path.stat().st_size} bytes, {FLAGS.recipe}; {path.with_suffix('.json').name}")
+
+
+def _fail(message: str, status: int = 1) -> None:
+    print(f"kd-export: {message}", file=sys.stderr, flush=True)
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    run()

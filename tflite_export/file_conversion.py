@@ -1,0 +1,146 @@
+"""From a model file of any kind to a .tflite file and its description."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tflite_export import recipes
+from tflite_export.conversion import keras_content
+from tflite_export.errors import ExportError
+from tflite_export.keras_file import load_keras_model
+from tflite_export.quiet import silenced_stderr
+from tflite_export.recipes import Recipe
+from tflite_export.saved_model import saved_model_content
+from tflite_export.tflite_file import tflite_content
+from tflite_export.tflite_model import TensorFacts, TFLiteModel
+from tflite_export.writing import Content, refuse_existing, replacing, write_checked
+
+_PACKAGES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer", "numpy")
+
+
+def convert_file(
+    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    recipe: str = "int8",
+    *,
+    representative: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Writes a model file as .tflite file, and beside it a `.json` that says what it is.
+
+    The description holds the recipe, the versions of what made the file, the SHA-256 of the file,
+    of its source and of the representative data, and of input and output the name in the
+    signature, shape, format, scale and zero point. It holds no time and no folder: the same source
+    gives the same bytes.
+
+    Args:
+        source: a `.keras` or `.h5` file of a whole model, the folder of a SavedModel, or a
+            `.tflite` file in float32.
+        path: of the new file; the description has the same name with `.json`.
+        recipe: see `tflite_export.convert`.
+        representative: an `.npy` file with what `tflite_export.convert` takes.
+        overwrite: replace files that are there.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ExportError: a file is missing, damaged, of another kind or there already, or see
+            `tflite_export.convert`. Nothing is left behind then.
+    """
+    source, target, chosen = Path(source), Path(path), recipes.get(recipe)
+    if target.suffix != ".tflite":
+        raise ExportError(f"output {str(target)!r} is no .tflite file; give it that ending")
+    refuse_existing([target, target.with_suffix(".json")], overwrite)
+    if not source.exists():
+        raise ExportError(f"model {str(source)!r} does not exist")
+    images = None if representative is None else _load_images(Path(representative))
+    made = _content(source, chosen, images)
+    with replacing(target.with_suffix(".json")) as described, replacing(target) as temporary:
+        write_checked(made, temporary)
+        description = {
+            "file": {"name": target.name, "bytes": len(made.data), "sha256": _digest(temporary)},
+            "recipe": asdict(chosen),
+            "source": {"name": source.name, "sha256": _digest(source)},
+            "representative": _representative_facts(representative, images),
+            "versions": _versions(),
+            **_tensors(temporary),
+        }
+        described.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    return target
+
+
+def _content(source: Path, recipe: Recipe, images: np.ndarray | None) -> Content:
+    if (source / "saved_model.pb").is_file():
+        return saved_model_content(source, recipe, images)
+    if source.is_file() and source.suffix in (".keras", ".h5", ".hdf5"):
+        with silenced_stderr():
+            model = load_keras_model(source)
+        return keras_content(model, recipe, images)
+    if source.is_file() and source.suffix == ".tflite":
+        return tflite_content(source, recipe, images)
+    raise ExportError(
+        f"model {str(source)!r} is of no known kind; give a .keras, .h5 or .tflite file or the "
+        f"folder of a SavedModel"
+    )
+
+
+def _load_images(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise ExportError(f"representative data {str(path)!r} is no file; give an .npy file")
+    try:
+        images = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ExportError(
+            f"representative data {str(path)!r} cannot be read: {error}; save it with numpy.save"
+        ) from error
+    if not isinstance(images, np.ndarray):
+        raise ExportError(
+            f"representative data {str(path)!r} holds several arrays; save one with numpy.save"
+        )
+    return images
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files of a folder."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
+        found.update(f"{file.relative_to(path).as_posix()}\0{_digest(file)}\n".encode())
+    return found.hexdigest()
+
+
+def _representative_facts(
+    path: str | os.PathLike[str] | None, images: np.ndarray | None
+) -> dict[str, Any] | None:
+    if path is None or images is None:
+        return None
+    return {"name": Path(path).name, "images": len(images), "sha256": _digest(Path(path))}
+
+
+def _versions() -> dict[str, str]:
+    installed = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **installed}
+
+
+def _tensors(path: Path) -> dict[str, Any]:
+    model = TFLiteModel(path)
+    return {"input": _tensor(model.input), "output": _tensor(model.output)}
+
+
+def _tensor(facts: TensorFacts) -> dict[str, Any]:
+    return {
+        "name": facts.name,
+        "shape": list(facts.shape),
+        "dtype": np.dtype(facts.dtype).name,
+        "scale": facts.scale,
+        "zero_point": facts.zero_point,
+    }
