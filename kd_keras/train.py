@@ -5,16 +5,15 @@
 TensorFlow is imported only when a run begins, so that `--help` answers at once.
 """
 
+import functools
 import os
 import shlex
 import sys
-from typing import Any
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
+from kd_keras import config_flag
 from kd_keras.command_line import complaining
-from kd_keras.errors import InputError
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -29,8 +28,6 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("shard_index", 0, "Which part of the teacher's cache to fill, from 0.")
 flags.mark_flag_as_required("workdir")
-
-_CONFIG_HELP = "A config file, such as configs/quickstart.py; FILE:smoke for its smallest size."
 
 
 def main(argv: list[str]) -> None:
@@ -63,46 +60,9 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """Entry point of the console script."""
+    own = ("workdir", "overwrite", "reuse", "num_shards", "shard_index")
     with complaining("kd-train"):
-        app.run(main, flags_parser=_parse_flags)
-
-
-def _parse_flags(argv: list[str]) -> list[str]:
-    """Parse the flags; `--config.key=value` works for every key, also one the file is silent on."""
-    # --help shows the flags of the running script.
-    for name in ("workdir", "overwrite", "reuse", "num_shards", "shard_index"):
-        FLAGS.register_key_flag_for_module(argv[0], FLAGS[name])
-    given = [arg for arg in argv if arg.startswith(("--config=", "-config="))]
-    if not given:
-        flags.DEFINE_string("config", None, _CONFIG_HELP, required=True)
-        FLAGS.register_key_flag_for_module(argv[0], FLAGS["config"])
-        return FLAGS(argv)
-    from kd_keras.pipeline import config as configs
-
-    config = configs.complete(_load(given[-1].split("=", 1)[1]))
-    rest = [arg for arg in argv if arg not in given]
-    try:
-        config_flags.DEFINE_config_dict("config", config, _CONFIG_HELP, sys_argv=rest)
-        return FLAGS(rest)
-    except (AttributeError, KeyError) as error:
-        given_keys = [arg[2:].split("=")[0] for arg in rest if arg.startswith("--config.")]
-        existing = [f"config.{key}" for key in configs.flat(config.to_dict())]
-        unknown = [key for key in given_keys if key not in existing]
-        raise InputError(
-            f"{', '.join(unknown)} is no key of the config; there are: {', '.join(existing)}"
-        ) from error
-
-
-def _load(spec: str) -> Any:
-    """The config of `FILE` or `FILE:ARGUMENT`."""
-    path = spec.split(":", 1)[0]
-    if not os.path.isfile(path):
-        raise InputError(f"config file {path!r} does not exist; name one, as configs/quickstart.py")
-    argv = ["kd-train", f"--config={spec}"]
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
-    values(argv)
-    return values.config
+        app.run(main, flags_parser=functools.partial(config_flag.parse, own=own))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ One architecture family a file; a new file with a ``FAMILY`` in it is all that a
 """
 
 from kd_keras.models.model_file import load_model, may_hold_weights_only
-from kd_keras.models.registry import build, names, taps
+from kd_keras.models.registry import build, names, size_options, sizes, taps
 from kd_keras.models.weights import load_weights, save_weights_npz
 
 __all__ = [
@@ -14,5 +14,7 @@ __all__ = [
     "may_hold_weights_only",
     "names",
     "save_weights_npz",
+    "size_options",
+    "sizes",
     "taps",
 ]

@@ -11,6 +11,7 @@ import tensorflow as tf
 from kd_keras.errors import InputError
 from kd_keras.models.ends import class_logits, image_input
 from kd_keras.models.family import Family
+from kd_keras.models.scaling import scaled
 
 
 def build_convnet(name: str, *, classes: int, input_shape: tuple[int, int, int]) -> tf.keras.Model:
@@ -57,4 +58,5 @@ FAMILY = Family(
     pattern=r"convnet(-[1-9]\d*)+",
     examples=("convnet-16-32", "convnet-32-32-64"),
     build=build_convnet,
+    sizes=scaled,
 )

@@ -13,6 +13,7 @@ Taps: ``stage1``, ``stage2``, ``stage3`` (the ReLU on all maps of a stage, befor
 halved), ``features``, ``logits``.
 """
 
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -21,6 +22,7 @@ from kd_keras.errors import InputError
 from kd_keras.models.convolution import batch_norm, conv, relu, require_size
 from kd_keras.models.ends import class_logits, image_input
 from kd_keras.models.family import Family
+from kd_keras.models.scaling import scaled
 
 _STAGES = 3
 _LEAST_DEPTH = 10
@@ -78,4 +80,5 @@ FAMILY = Family(
         *("densenet-bc-90-60", "densenet-bc-80-80", "densenet-bc-80-120"),
     ),
     build=build_densenet,
+    sizes=functools.partial(scaled, keep=1),
 )

@@ -19,6 +19,8 @@ class Family:
             this package names otherwise.
         input_shapes: the image sizes that the publication measures, ``(height, width, channels)``;
             ``docs/networks.md`` gives the costs for these.
+        sizes: function of a name that gives the names of smaller and larger networks, and itself.
+        size_options: option -> values that make the network smaller or larger.
     """
 
     pattern: str
@@ -26,3 +28,5 @@ class Family:
     build: Callable[..., Any]
     weight_aliases: Mapping[str, str] = field(default_factory=dict)
     input_shapes: tuple[tuple[int, int, int], ...] = ((32, 32, 3),)
+    sizes: Callable[[str], tuple[str, ...]] = lambda name: (name,)
+    size_options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)

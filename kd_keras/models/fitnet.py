@@ -21,6 +21,7 @@ from kd_keras.errors import InputError
 from kd_keras.models.ends import class_logits, image_input
 from kd_keras.models.family import Family
 from kd_keras.models.maxout import maxout_convolution, maxout_dense, require_pieces
+from kd_keras.models.scaling import up_to_the_next
 
 _UNITS = 500
 _SMALLEST = 4
@@ -75,4 +76,5 @@ FAMILY = Family(
     pattern="|".join(_STAGES),
     examples=tuple(_STAGES),
     build=build_fitnet,
+    sizes=up_to_the_next(tuple(_STAGES)),
 )

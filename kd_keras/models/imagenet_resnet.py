@@ -19,6 +19,7 @@ import tensorflow as tf
 from kd_keras.models.convolution import batch_norm, conv, relu
 from kd_keras.models.ends import class_logits, image_input
 from kd_keras.models.family import Family
+from kd_keras.models.scaling import up_to_the_next
 
 _CHANNELS = (64, 128, 256, 512)
 # A convolution in a block: side of the kernel, factor of the stage's channels, whether it strides.
@@ -89,4 +90,5 @@ FAMILY = Family(
     examples=tuple(f"resnet{depth}" for depth in _PLANS),
     build=build_imagenet_resnet,
     input_shapes=((224, 224, 3),),
+    sizes=up_to_the_next(tuple(f"resnet{depth}" for depth in _PLANS)),
 )

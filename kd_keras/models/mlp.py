@@ -14,6 +14,7 @@ import tensorflow as tf
 from kd_keras.errors import InputError
 from kd_keras.models.ends import class_logits, dropout_rate, image_input
 from kd_keras.models.family import Family
+from kd_keras.models.scaling import scaled
 
 
 def build_mlp(
@@ -80,4 +81,5 @@ FAMILY = Family(
     examples=("mlp-1200-1200", "mlp-800-800"),
     build=build_mlp,
     input_shapes=((28, 28, 1),),
+    sizes=scaled,
 )

@@ -111,4 +111,5 @@ FAMILY = Family(
     examples=("mobilenet",),
     build=build_mobilenet,
     input_shapes=((32, 32, 3), (224, 224, 3)),
+    size_options={"width": (0.25, 0.5, 0.75, 1.0)},
 )

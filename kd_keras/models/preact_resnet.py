@@ -15,6 +15,7 @@ from kd_keras.errors import InputError
 from kd_keras.models.ends import class_logits, image_input
 from kd_keras.models.family import Family
 from kd_keras.models.preactivation import basic_branch, bottleneck_branch, preactivation_stages
+from kd_keras.models.scaling import up_to_the_next
 
 # Kind of block -> its residual branch, its convolutions, the channels of the three stages.
 _BLOCKS = {
@@ -60,4 +61,5 @@ FAMILY = Family(
     pattern=f"preact-resnet({'|'.join(map(str, _USUAL_BLOCK))})",
     examples=tuple(f"preact-resnet{depth}" for depth in _USUAL_BLOCK),
     build=build_preact_resnet,
+    sizes=up_to_the_next(tuple(f"preact-resnet{depth}" for depth in _USUAL_BLOCK)),
 )

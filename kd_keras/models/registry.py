@@ -56,6 +56,28 @@ def names() -> tuple[str, ...]:
     return tuple(example for family in _families() for example in family.examples)
 
 
+def sizes(name: str) -> tuple[str, ...]:
+    """The names of the smaller and larger networks of a family, ``name`` among them.
+
+    Raises:
+        InputError: there is no network ``name``.
+
+    Example:
+        >>> sizes("resnet20")
+        ('resnet8', 'resnet20', 'resnet32')
+    """
+    return _family_of(name).sizes(name)
+
+
+def size_options(name: str) -> Mapping[str, tuple[Any, ...]]:
+    """The options that make a network smaller or larger, each with values to try.
+
+    Raises:
+        InputError: there is no network ``name``.
+    """
+    return _family_of(name).size_options
+
+
 def taps(model: tf.keras.Model) -> tuple[str, ...]:
     """Names of the layers made to be read by a method: ``stage1`` .. ``features``, ``logits``."""
     return tuple(layer.name for layer in model.layers if _TAP.fullmatch(layer.name))

@@ -17,6 +17,7 @@ from kd_keras.errors import InputError
 from kd_keras.models.convolution import batch_norm, conv, relu
 from kd_keras.models.ends import class_logits, image_input
 from kd_keras.models.family import Family
+from kd_keras.models.scaling import up_to_the_next
 
 _DEPTHS = (8, 20, 32, 44, 56, 110)
 _CHANNELS = (16, 32, 64)
@@ -90,4 +91,5 @@ FAMILY = Family(
     pattern=f"resnet({'|'.join(map(str, _DEPTHS))})",
     examples=tuple(f"resnet{depth}" for depth in _DEPTHS),
     build=build_resnet,
+    sizes=up_to_the_next(tuple(f"resnet{depth}" for depth in _DEPTHS)),
 )

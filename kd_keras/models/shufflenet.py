@@ -168,4 +168,5 @@ FAMILY = Family(
     examples=("shufflenet",),
     build=build_shufflenet,
     input_shapes=((32, 32, 3), (224, 224, 3)),
+    size_options={"width": (0.25, 0.5, 0.75, 1.0)},
 )

@@ -15,6 +15,7 @@ import tensorflow as tf
 from kd_keras.models.convolution import batch_norm, conv, relu, require_size
 from kd_keras.models.ends import class_logits, image_input
 from kd_keras.models.family import Family
+from kd_keras.models.scaling import up_to_the_next
 
 _CHANNELS = (64, 128, 256, 512, 512)
 # Depth -> convolutions in each stage, poolings.
@@ -57,4 +58,5 @@ FAMILY = Family(
     pattern=f"vgg({'|'.join(map(str, _PLANS))})",
     examples=tuple(f"vgg{depth}" for depth in _PLANS),
     build=build_vgg,
+    sizes=up_to_the_next(tuple(f"vgg{depth}" for depth in _PLANS)),
 )

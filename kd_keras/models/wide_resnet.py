@@ -15,6 +15,7 @@ from kd_keras.errors import InputError
 from kd_keras.models.ends import class_logits, dropout_rate, image_input
 from kd_keras.models.family import Family
 from kd_keras.models.preactivation import basic_branch, preactivation_stages
+from kd_keras.models.scaling import scaled
 
 _CHANNELS = (16, 32, 64)
 
@@ -57,4 +58,5 @@ FAMILY = Family(
     pattern=r"wrn-[1-9]\d*-[1-9]\d*",
     examples=("wrn-10-4", "wrn-16-2", "wrn-22-4", "wrn-40-2", "wrn-40-10"),
     build=build_wide_resnet,
+    sizes=functools.partial(scaled, keep=1),
 )

@@ -1,8 +1,7 @@
 """The main job: from labelled images to a benchmarked int8 TFLite student."""
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -38,9 +37,11 @@ def run(
         tflite_export.ExportError: If the student cannot be exported, or the exported file does not
             say what the student says.
     """
+    # TensorFlow is imported here, after the caller has chosen the Keras.
     from kd_keras.pipeline import stages
+    from kd_keras.pipeline.job import opened
 
-    with _job(config, workdir, overwrite=overwrite, reuse=reuse, command=command) as job:
+    with opened(config, workdir, overwrite=overwrite, reuse=reuse, command=command) as job:
         return stages.run_all(job)
 
 
@@ -68,10 +69,11 @@ def fill_cache(
         InputError: See `run`; and if the config asks for no cache, or names no folder for it.
     """
     from kd_keras.pipeline import stages
+    from kd_keras.pipeline.job import opened
     from kd_keras.teachers import caching
 
     caching.require_part(shard_index, num_shards)
-    with _job(config, workdir, overwrite=overwrite) as job:
+    with opened(config, workdir, overwrite=overwrite) as job:
         own = job.config.teacher.cache
         if not own.views or not own.path:
             raise InputError(
@@ -79,28 +81,3 @@ def fill_cache(
                 "parts, give both: how many views, and a folder that all processes share"
             )
         stages.fill_cache(job, shard_index=shard_index, num_shards=num_shards)
-
-
-@contextlib.contextmanager
-def _job(
-    config: ConfigDict,
-    workdir: str | os.PathLike,
-    *,
-    overwrite: bool,
-    reuse: Sequence[str | os.PathLike] = (),
-    command: str = "",
-) -> Iterator[Any]:
-    # TensorFlow is imported below, after the caller has chosen the Keras.
-    from kd_keras.pipeline import config as configs
-    from kd_keras.pipeline import fitting, strategies
-    from kd_keras.pipeline.job import Job
-    from kd_keras.pipeline.workdir import Workdir
-
-    config = configs.complete(config)
-    configs.check(config)
-    strategy = strategies.make(config.strategy)
-    folder = Workdir(workdir, chief=strategies.is_chief(), reuse=reuse)
-    with folder.locked():
-        folder.adopt(configs.plain(config), overwrite=overwrite)
-        fitting.enable_determinism(config.seed, deterministic=config.deterministic)
-        yield Job(config, folder, strategy, command)

@@ -110,6 +110,26 @@ def _triable(step: Step) -> Step:
     return dataclasses.replace(step, arguments=arguments)
 
 
+def shaped(job: Job, student: Any) -> Any:
+    """A student as the list leaves it but for its training, to be exported and measured.
+
+    Raises:
+        InputError: If a technique does not fit the student.
+    """
+    for step in steps(job):
+        if step.technique != "pruning":  # which changes no shape
+            student = step.module.finish(_triable(step).apply(job, student))
+    return student
+
+
+def shape_is_known(job: Job) -> bool:
+    """Whether `shaped` has the trained student's layers: no step looks at weights or a clock."""
+    return all(
+        step.technique != "dead_channels" and _triable(step).arguments == step.arguments
+        for step in steps(job)
+    )
+
+
 def latency(model: Any) -> float:
     """Microseconds that one inference of a model's float32 file takes on this host."""
     with tempfile.TemporaryDirectory(prefix="kd-latency-") as folder:

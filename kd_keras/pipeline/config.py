@@ -19,6 +19,7 @@ FREE_FORM = (
     "distillation.conditional",
     "distillation.stages",
     "distillation.born_again",
+    "search",
 )
 
 _ADAM = {"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 0.0}
@@ -91,6 +92,7 @@ def defaults() -> ConfigDict:
             "export": {"calibration_examples": 512},
             "verify": {"agreement": 0.95},
             "benchmark": {"threads": (1, 2), "runs": 200},
+            "search": {},
         }
     )
 
@@ -185,8 +187,8 @@ def differences(old: dict, new: dict) -> list[str]:
 
 
 def plain(config: ConfigDict) -> dict:
-    """The config as JSON would give it back."""
-    return json.loads(config.to_json())
+    """What a run reads of the config, as JSON would give it back: all but `search`."""
+    return {k: v for k, v in json.loads(config.to_json()).items() if k != "search"}
 
 
 def flat(config: dict, prefix: str = "") -> dict[str, Any]:

@@ -29,12 +29,15 @@ def export(job: Job) -> None:
     A student that was not trained for quantization is quantized now, by its calibration images.
     """
     for recipe, stage in FILES.items():
-        model = networks.load(job, stage)
-        options: dict[str, Any] = {}
-        if recipe == "int8" and not quantization.is_quantized(model):
-            options["representative"] = job.calibration_images()
-        path = file_path(job, recipe)
-        tflite_export.convert(model, path, recipe, **options, overwrite=True)
+        convert(job, networks.load(job, stage), file_path(job, recipe), recipe)
+
+
+def convert(job: Job, model: Any, path: Any, recipe: str) -> None:
+    """Write one file of a model, in the place of one that is there."""
+    options: dict[str, Any] = {}
+    if recipe == "int8" and not quantization.is_quantized(model):
+        options["representative"] = job.calibration_images()
+    tflite_export.convert(model, path, recipe, **options, overwrite=True)
 
 
 def verify(job: Job) -> None:

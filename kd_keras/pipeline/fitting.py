@@ -25,6 +25,7 @@ def fit(
     epochs: int,
     seed: int,
     callbacks: tuple = (),
+    watchers: tuple = (),
 ) -> list[dict[str, float]]:
     """Train a compiled model, with a checkpoint after every epoch.
 
@@ -42,6 +43,7 @@ def fit(
         epochs: Number of the last epoch.
         seed: Of the random numbers that the model draws.
         callbacks: More Keras callbacks.
+        watchers: Keras callbacks that come last: they see an epoch when its checkpoint is written.
 
     Returns:
         The logs of each epoch.
@@ -70,6 +72,7 @@ def fit(
                 ),
                 keeper,
                 *([show] if workdir.chief else []),
+                *watchers,
             ],
         )
     return keeper.history

@@ -1,7 +1,10 @@
 """One run of the main job: its config, its work directory, and what all stages share."""
 
+import contextlib
 import functools
+import os
 import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,8 @@ from ml_collections import ConfigDict
 
 from kd_keras import data
 from kd_keras.data import normalization
+from kd_keras.pipeline import config as configs
+from kd_keras.pipeline import fitting, strategies
 from kd_keras.pipeline.workdir import Workdir
 from kd_keras.teachers import Teacher, evaluation
 
@@ -22,13 +27,21 @@ class Job:
         workdir: The locked work directory.
         strategy: The `tf.distribute` strategy to train under.
         command: The command line that made the run, for the report.
+
+    Attributes:
+        watch: Function of the folder of a training under a teacher that gives Keras callbacks; they
+            see each epoch when its checkpoint is written. Trainings of inner layers alone, whose
+            accuracy means nothing, have none.
     """
+
+    watch: Callable[[str], tuple]
 
     def __init__(self, config: ConfigDict, workdir: Workdir, strategy: Any, command: str) -> None:
         self.config = config
         self.workdir = workdir
         self.strategy = strategy
         self.command = command
+        self.watch = lambda folder: ()
         self.started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
     @functools.cached_property
@@ -124,3 +137,34 @@ class Job:
         if self.mixes_labels:
             return tf.keras.losses.CategoricalCrossentropy(from_logits=True)
         return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@contextlib.contextmanager
+def opened(
+    config: ConfigDict,
+    workdir: str | os.PathLike,
+    *,
+    overwrite: bool = False,
+    reuse: Sequence[str | os.PathLike] = (),
+    command: str = "",
+) -> Iterator[Job]:
+    """Give a job in its work directory, which is locked while the context lasts.
+
+    Args:
+        config: See `kd_keras.pipeline.run`, as the other arguments.
+        workdir: The folder of all artefacts.
+        overwrite: Whether a folder that was made with another config may be written anew.
+        reuse: Work directories whose finished stages are taken.
+        command: The command line, for the report.
+
+    Raises:
+        InputError: For a config or a work directory that cannot be used.
+    """
+    config = configs.complete(config)
+    configs.check(config)
+    strategy = strategies.make(config.strategy)
+    folder = Workdir(workdir, chief=strategies.is_chief(), reuse=reuse)
+    with folder.locked():
+        folder.adopt(configs.plain(config), overwrite=overwrite)
+        fitting.enable_determinism(config.seed, deterministic=config.deterministic)
+        yield Job(config, folder, strategy, command)

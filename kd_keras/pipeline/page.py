@@ -231,11 +231,12 @@ def _seconds(report: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     ]
 
 
-def _machine(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    machine = report.get("machine") or {}
+def machine(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The facts of the machine by their names for a person."""
+    measured = report.get("machine") or {}
     names = {"cpu": "Processor", "cores": "Cores", "memory_gb": "Memory", "os": "System"}
     facts = []
-    for key, value in machine.items():
+    for key, value in measured.items():
         if value is None:
             continue
         size = number(value)
@@ -255,7 +256,8 @@ def _data(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def _created(report: Mapping[str, Any]) -> str:
+def created(report: Mapping[str, Any]) -> str:
+    """When a report was made, for a person."""
     written = str(report.get("created") or "")
     try:
         return f"{datetime.fromisoformat(written):%Y-%m-%d %H:%M %Z}".strip()
@@ -269,7 +271,7 @@ def _context(report: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str,
     config = report.get("config")
     return {
         "title": f"{(report.get('data') or {}).get('name') or 'Run'}: from teacher to student",
-        "created": _created(report),
+        "created": created(report),
         "verdict": verdict.verdict(report),
         "how_sure": verdict.how_sure(report),
         "tiles": _tiles(report),
@@ -280,7 +282,7 @@ def _context(report: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str,
         "training": _training(details.get("history") or {}),
         "generations": report.get("generations") or {},
         "classes": _classes(details),
-        "machine": _machine(report),
+        "machine": machine(report),
         "data": _data(report),
         "versions": report.get("versions") or {},
         "files": _file_rows(all_rows),
@@ -295,7 +297,8 @@ def _context(report: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates of this folder, with the filter `together` for numbers and units."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -323,7 +326,7 @@ def render(report: Mapping[str, Any], details: Mapping[str, Any]) -> str:
     Raises:
         InputError: A confusion matrix is not square, or does not fit `class_names`.
     """
-    return _environment().get_template("page.html.j2").render(_context(report, details))
+    return environment().get_template("page.html.j2").render(_context(report, details))
 
 
 def write(report: Mapping[str, Any], details: Mapping[str, Any], path: str | os.PathLike) -> None:
@@ -334,7 +337,11 @@ def write(report: Mapping[str, Any], details: Mapping[str, Any], path: str | os.
         details: As for `render`.
         path: A file in a folder that exists; it is replaced.
     """
-    text = render(report, details)
+    replace(render(report, details), path)
+
+
+def replace(text: str, path: str | os.PathLike) -> None:
+    """Writes a text to `path`: the whole of it or, when something fails, nothing."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:

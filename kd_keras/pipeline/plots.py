@@ -257,10 +257,10 @@ def _label_points(axes: Axes, points: Sequence[Point]) -> None:
             )  # fmt: skip
 
 
-def _cost_axis(axes: Axes, points: Sequence[Point], kind: str) -> None:
+def cost_axis(axes: Axes, xs: Sequence[float], kind: str) -> None:
+    """Lays a logarithmic axis of `size` or `latency` over costs, with room for labels."""
     write = numerals.size if kind == "size" else numerals.latency
     axes.set_xscale("log")
-    xs = [x for p in points for x in (p.x, p.x_high) if x]
     # A quarter of the width on both sides is room for the labels of the outermost marks.
     room = max(2.0, (max(xs) / min(xs)) ** 0.46)
     axes.set_xlim(min(xs) / room, max(xs) * room)
@@ -290,7 +290,7 @@ def accuracy_against(points: Sequence[Point], name: str, xlabel: str, kind: str)
                 p.x, p.accuracy, yerr=p.accuracy_error, xerr=whisker, color=HEX[colour],
                 marker=marker, markersize=7, elinewidth=1, capsize=0,
             )  # fmt: skip
-        _cost_axis(axes, points, kind)
+        cost_axis(axes, [x for p in points for x in (p.x, p.x_high) if x], kind)
         ends = [p.accuracy + s * (p.accuracy_error or 0) for p in points for s in (-1, 1)]
         margin = max(0.12 * (max(ends) - min(ends)), 0.002)
         axes.set_ylim(min(ends) - margin, max(ends) + margin)

@@ -42,7 +42,7 @@ def collect(job: Job, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
     dataset = job.dataset
     return {
-        "config": job.config.to_dict(),
+        "config": {k: v for k, v in job.config.to_dict().items() if k != "search"},
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "machine": benchmarked["int8"]["machine"],
         "data": {

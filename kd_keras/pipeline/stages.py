@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from kd_keras import data
@@ -63,7 +63,8 @@ def _caches(job: Job) -> bool:
 
 _ALWAYS = ("seed", "deterministic", "strategy", "data")
 _STUDENT = (*_ALWAYS, "teacher", "student", "distillation")
-_COMPRESSED = (*_STUDENT, "compression", "export")
+#: The sections that the exported files depend on.
+COMPRESSED = (*_STUDENT, "compression", "export")
 STAGES = (
     Stage("data", ("seed", "data"), prepare_data),
     Stage(
@@ -78,10 +79,10 @@ STAGES = (
     ),
     Stage("student_alone", (*_ALWAYS, "student"), training.train_student_alone, trains=True),
     Stage("student", _STUDENT, training.distil, trains=True),
-    Stage("student_compressed", _COMPRESSED, training.compress, trains=True),
-    Stage("export", _COMPRESSED, delivery.export),
-    Stage("verify", (*_COMPRESSED, "verify"), delivery.verify),
-    Stage("benchmark", (*_COMPRESSED, "benchmark"), delivery.benchmark),
+    Stage("student_compressed", COMPRESSED, training.compress, trains=True),
+    Stage("export", COMPRESSED, delivery.export),
+    Stage("verify", (*COMPRESSED, "verify"), delivery.verify),
+    Stage("benchmark", (*COMPRESSED, "benchmark"), delivery.benchmark),
 )
 
 
@@ -97,6 +98,19 @@ def run_all(job: Job) -> dict[str, Any] | None:
         return None
     say(f"[{len(wanted) + 1}/{len(wanted) + 1}] report")
     return report.write(job, records)
+
+
+def run(job: Job, names: Collection[str], *, then: Sequence[Stage] = ()) -> None:
+    """Run some of the stages, those that are not done, in their order; nothing is checked before.
+
+    Args:
+        job: The run.
+        names: Names of the stages; one that the config does not ask for is left out.
+        then: More stages, which follow them.
+    """
+    wanted = [stage for stage in STAGES if stage.name in names and stage.wanted(job)]
+    for number, stage in enumerate(every := [*wanted, *then], start=1):
+        _run_one(job, stage, f"[{number}/{len(every)}] {stage.name}")
 
 
 def fill_cache(job: Job, *, shard_index: int, num_shards: int) -> None:

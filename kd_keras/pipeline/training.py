@@ -196,7 +196,8 @@ def fit_distiller(
     )
     teacher = as_teacher(distiller.teacher)
     batches = functools.partial(teacher.batches, job.taught_views)
-    return _fit(job, distiller, name, stage.epochs, batches, callbacks)
+    watchers = () if stage.reads_layers_only else job.watch(name)
+    return _fit(job, distiller, name, stage.epochs, batches, callbacks, watchers)
 
 
 def _fit(
@@ -206,6 +207,7 @@ def _fit(
     epochs: int,
     batches: Callable[..., Any],
     callbacks: tuple = (),
+    watchers: tuple = (),
 ) -> list[dict[str, float]]:
     size = job.config.data.batch_size
     return fitting.fit(
@@ -218,4 +220,5 @@ def _fit(
         epochs=epochs,
         seed=job.config.seed,
         callbacks=callbacks,
+        watchers=watchers,
     )
