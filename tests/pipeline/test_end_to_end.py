@@ -62,7 +62,10 @@ def test_report_holds_what_was_promised(finished: pathlib.Path) -> None:
     report = json.loads((finished / "report.json").read_text())
     assert report["config"]["data"]["name"] == "digits"
     assert report["data"]["train"] + report["data"]["validation"] + report["data"]["test"] == 1797
-    assert set(report["models"]) == {"teacher", "student_alone", "student", "student_compressed"}
+    assert set(report["models"]) == {
+        *("teacher", "student_alone", "student", "student_compressed"),
+        "student_compressed/1_pruning",
+    }
     for model in report["models"].values():
         assert 0 <= model["accuracy"] <= 1
         assert model["parameters"] > 0
@@ -110,7 +113,7 @@ def test_second_run_does_nothing_again(finished: pathlib.Path) -> None:
 def test_killed_run_continues_to_the_same_weights(
     finished: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    kills = iter(("teacher: epoch 1/2", "student: epoch 1/2", "pruned: epoch 1/1"))
+    kills = iter(("teacher: epoch 1/2", "student: epoch 1/2", "1_pruning: epoch 1/1"))
     for marker in kills:
         process = subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None

@@ -118,8 +118,8 @@ def made_up_details(classes=10):
             "teacher": made_up_history(12, 0.31, 0.991, seed=1),
             "student_alone": made_up_history(20, 0.18, 0.958, seed=2),
             "student": made_up_history(20, 0.22, 0.978, terms, seed=3),
-            "pruned": made_up_history(8, 0.93, 0.976, terms, seed=4),
-            "quantized": made_up_history(6, 0.95, 0.974, terms, seed=5),
+            "1_pruning": made_up_history(8, 0.93, 0.976, terms, seed=4),
+            "2_quantization": made_up_history(6, 0.95, 0.974, terms, seed=5),
         },
         "confusion": {
             "teacher": made_up_confusion(classes, 5, 1),
