@@ -40,7 +40,7 @@ def parse(argv: list[str], own: Sequence[str]) -> list[str]:
     try:
         config_flags.DEFINE_config_dict("config", config, _HELP, sys_argv=rest)
         return FLAGS(rest)
-    except (AttributeError, KeyError) as error:
+    except (AttributeError, KeyError, IndexError) as error:
         given_keys = [arg[2:].split("=")[0] for arg in rest if arg.startswith("--config.")]
         existing = [f"config.{key}" for key in configs.flat(config.to_dict())]
         unknown = [key for key in given_keys if key not in existing]

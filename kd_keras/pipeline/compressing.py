@@ -42,6 +42,7 @@ class Step:
 
     Attributes:
         name: Of its folder: its number and the technique.
+        where: It stands in the config, for messages.
         technique: The technique's name.
         arguments: What the config gives the technique's `apply`.
         from_scratch: Whether the smaller network starts from new weights.
@@ -49,6 +50,7 @@ class Step:
     """
 
     name: str
+    where: str
     technique: str
     arguments: Mapping[str, Any]
     from_scratch: bool
@@ -66,7 +68,10 @@ class Step:
             InputError: If the student or the arguments do not fit the technique.
         """
         adapt = _ADAPTED.get(self.technique, _as_given)
-        changed = self.module.apply(student, **adapt(job, self, student))
+        try:
+            changed = self.module.apply(student, **adapt(job, self, student))
+        except InputError as error:
+            raise InputError(f"{self.where}: {error}") from error
         # A clone has new weights.
         return tf.keras.models.clone_model(changed) if self.from_scratch else changed
 
@@ -139,12 +144,13 @@ def latency(model: Any) -> float:
 
 def _step(job: Job, number: int, entry: Mapping[str, Any]) -> Step:
     technique, name = entry["technique"], f"{number}_{entry['technique']}"
+    where = f"config.compression[{number - 1}], {technique}"
     arguments = {k: v for k, v in entry.items() if k not in STEP_KEYS}
     allowed = _arguments(technique)
     unknown = sorted(set(arguments) - set(allowed))
     if unknown:
         raise InputError(
-            f"config.compression[{number - 1}], {technique}, has no key {unknown[0]!r}; it has: "
+            f"{where}: there is no key {unknown[0]!r}; there are: "
             f"{', '.join([*STEP_KEYS, *allowed])}"
         )
     stage = None
@@ -155,10 +161,9 @@ def _step(job: Job, number: int, entry: Mapping[str, Any]) -> Step:
         stage = distillation.with_optimizer(job, stage, ConfigDict(entry["optimizer"]))
     elif technique == "pruning":
         raise InputError(
-            f"config.compression[{number - 1}] has epochs 0, but pruning is done while training; "
-            "give at least 1"
+            f"{where}: epochs 0 is not possible, since training prunes; give at least 1"
         )
-    return Step(name, technique, arguments, bool(entry.get("from_scratch")), stage)
+    return Step(name, where, technique, arguments, bool(entry.get("from_scratch")), stage)
 
 
 def _arguments(technique: str) -> list[str]:

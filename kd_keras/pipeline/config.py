@@ -85,10 +85,10 @@ def defaults() -> ConfigDict:
                 "stages": {},
                 "born_again": {},
             },
-            "compression": [
+            "compression": (
                 {"technique": "pruning", "sparsity": 0.5},
                 {"technique": "quantization"},
-            ],
+            ),
             "export": {"calibration_examples": 512},
             "verify": {"agreement": 0.95},
             "benchmark": {"threads": (1, 2), "runs": 200},
@@ -123,14 +123,17 @@ def _complete_stages(stages: ConfigDict) -> ConfigDict:
     return ConfigDict({name: {**common, **stage.to_dict()} for name, stage in stages.items()})
 
 
-def _complete_steps(entries: Any) -> list[dict[str, Any]]:
-    """The entries of `compression` with their techniques' defaults, which a flag can then set."""
+def _complete_steps(entries: Any) -> tuple[dict[str, Any], ...]:
+    """The entries of `compression` with their techniques' defaults, which a flag can then set.
+
+    A tuple, which a flag can replace as a whole, too.
+    """
     if not isinstance(entries, (list, tuple)):
         raise InputError(
             f"config.compression is {entries!r}; it must be a list of techniques, in order, such "
             'as [{"technique": "pruning", "sparsity": 0.5}, {"technique": "quantization"}]'
         )
-    return [_complete_step(number, entry) for number, entry in enumerate(entries)]
+    return tuple(_complete_step(number, entry) for number, entry in enumerate(entries))
 
 
 def _complete_step(number: int, entry: Any) -> dict[str, Any]:
@@ -192,11 +195,17 @@ def plain(config: ConfigDict) -> dict:
 
 
 def flat(config: dict, prefix: str = "") -> dict[str, Any]:
-    """A nested config as `{"data.batch_size": 64, ...}`, with lists for tuples as in JSON."""
+    """A nested config as `{"data.batch_size": 64, ...}`, with lists for tuples as in JSON.
+
+    The entries of a list of sections are `{"compression[0].epochs": 3, ...}`.
+    """
     found: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, dict) and value:
             found |= flat(value, f"{prefix}{key}.")
+        elif isinstance(value, (list, tuple)) and value and isinstance(value[0], dict):
+            for number, entry in enumerate(value):
+                found |= flat(entry, f"{prefix}{key}[{number}].")
         else:
             found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return found

@@ -204,6 +204,24 @@ def test_a_wrong_list_is_refused(value: object, words: tuple[str, ...]) -> None:
         assert word in str(error.value)
 
 
+def test_a_flag_reaches_the_list_and_its_entries() -> None:
+    from absl import flags
+    from ml_collections import config_flags
+
+    from kd_keras.pipeline import config as configs
+
+    ends = []
+    for flag in ("--config.compression[0].sparsity=0.7", "--config.compression=()"):
+        values, argv = flags.FlagValues(), ["kd-train", flag]
+        config = configs.complete(smoke())
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        values(argv)
+        ends.append(configs.complete(values.config).compression)
+    assert [entry["technique"] for entry in ends[0]] == ["pruning", "quantization"]
+    assert ends[0][0]["sparsity"] == 0.7
+    assert ends[1] == ()
+
+
 def test_the_smaller_shape_can_start_from_new_weights(tmp_path: pathlib.Path) -> None:
     from kd_keras.pipeline import compressing
     from kd_keras.pipeline import config as configs

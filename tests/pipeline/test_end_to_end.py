@@ -170,6 +170,7 @@ def test_second_process_is_refused(finished: pathlib.Path) -> None:
     [
         ("--config.student.modle=x", ("config.student.modle", "config.student.model")),
         ("--config.student.epochs=many", ("config.student.epochs", "many")),
+        ("--config.compression[5].epochs=1", ("compression[5].epochs", "compression[0].epochs")),
         ("--config.teacher.path=missing.npz", ("missing.npz",)),
     ],
 )
