@@ -242,6 +242,20 @@ def test_skip_minimum_and_rounding():
     assert "block/pooling/conv" in plan["left_alone"]
 
 
+def test_filters_stay_in_multiples():
+    student = models.build("resnet8", classes=10, input_shape=(32, 32, 3))
+    plan = filter_pruning.plan(student, keep=0.7, multiple=8)
+    assert {(g["channels"], g["kept"]) for g in plan["groups"]} == {(16, 8), (32, 24), (64, 48)}
+    budget = tflite_export.multiply_adds(student) // 2
+    plain = filter_pruning.plan(student, multiply_adds=budget)
+    plan = filter_pruning.plan(student, multiply_adds=budget, multiple=8)
+    assert 0.8 * budget < plan["multiply_adds"] <= plain["multiply_adds"] <= budget
+    assert all(group["kept"] % 8 == 0 for group in plan["groups"])
+    # A layer of fewer filters than that keeps them all.
+    plan = filter_pruning.plan(projected(), keep=0.01, multiple=99)
+    assert not plan["layers"]
+
+
 def with_middle(middle):
     """conv1, something in the middle, conv2."""
     image = layers.Input((8, 8, 2), name="image")
@@ -354,6 +368,7 @@ def test_multiply_adds_that_cannot_be_told_are_refused_as_a_target():
         ({"parameters": 0}, ("parameters 0 is not possible", "positive")),
         ({"multiply_adds": math.inf}, ("multiply_adds inf is not possible",)),
         ({"keep": 0.5, "minimum": 0}, ("minimum 0 is not possible", "at least 1")),
+        ({"keep": 0.5, "multiple": 0}, ("multiple 0 is not possible", "at least 1")),
         ({"keep": 0.5, "skip": ("conv9",)}, ("'conv9' in skip", "can prune: conv1, conv2, logits")),
         ({"keep": 0.5, "skip": ("conv1", "conv2")}, ("no filter to prune", "conv1 is in skip")),
         ({"parameters": 10}, ("parameters of at most 10 cannot be met", "allow that much")),
