@@ -1,16 +1,17 @@
 """Measures the memory that a .tflite file needs, as a program of its own.
 
-`python -m tflite_export.peak_memory FILE` prints `{"peak_memory_bytes": n}`. It is a separate
-process because memory of the process that measures the latency, TensorFlow in it perhaps, would
-hide the model's, and because sampling memory disturbs the latency.
+`python -m tflite_export.peak_memory FILE THREADS XNNPACK` prints `{"peak_memory_bytes": n}`, where
+THREADS is a number and XNNPACK is 0 or 1. It is a separate process because memory of the process
+that measures the latency, TensorFlow in it perhaps, would hide the model's, and because sampling
+memory disturbs the latency.
 """
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
+from tflite_export.child import run_module
 from tflite_export.errors import ExportError
 from tflite_export.tflite_model import load_interpreter
 
@@ -18,13 +19,20 @@ _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
 
 
-def peak_memory(path: str | os.PathLike[str]) -> int | None:
+def peak_memory(
+    path: str | os.PathLike[str], threads: int = 1, *, xnnpack: bool = True
+) -> int | None:
     """Returns the bytes of resident memory that running `path` adds at its peak.
 
-    Measured in a fresh process with one thread: the highest resident size (`VmHWM`) while the file
-    is loaded, its tensors are allocated and three inferences run, less the resident size just
-    before, when the runtime's library is loaded already. So it holds weights, tensors and
-    XNNPACK's packed copies, and the library's pages that are first touched on the way.
+    Measured in a fresh process: the highest resident size (`VmHWM`) while the file is loaded, its
+    tensors are allocated and three inferences run, less the resident size just before, when the
+    runtime's library is loaded already. So it holds weights, tensors and XNNPACK's packed copies,
+    and the library's pages that are first touched on the way.
+
+    Args:
+        path: of the .tflite file.
+        threads: that one inference may use.
+        xnnpack: with XNNPACK, or with the runtime's own kernels.
 
     Returns:
         Bytes, or None where the system does not tell (it is read from Linux' /proc).
@@ -34,27 +42,18 @@ def peak_memory(path: str | os.PathLike[str]) -> int | None:
     """
     if not _RESET.exists():
         return None
-    package_home = str(Path(__file__).resolve().parents[1])
-    search_path = os.pathsep.join(filter(None, [package_home, os.environ.get("PYTHONPATH")]))
-    finished = subprocess.run(
-        [sys.executable, "-m", "tflite_export.peak_memory", os.fspath(path)],
-        env={**os.environ, "PYTHONPATH": search_path},
-        capture_output=True,
-        text=True,
-        check=False,
+    answer = run_module(
+        "tflite_export.peak_memory",
+        *(os.fspath(path), str(threads), str(int(xnnpack))),
+        task=f"measuring the memory of {path}",
     )
-    if finished.returncode:
-        last = (finished.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ExportError(
-            f"measuring the memory of {path} ended with status {finished.returncode}: {last}"
-        )
-    return json.loads(finished.stdout)["peak_memory_bytes"]
+    return json.loads(answer)["peak_memory_bytes"]
 
 
-def _measure(path: str) -> int:
+def _measure(path: str, threads: str, xnnpack: str) -> int:
     _RESET.write_text("5")  # sets the peak back to the present size: see proc(5)
     before = _status_bytes("VmRSS")
-    interpreter = load_interpreter(path)
+    interpreter = load_interpreter(path, int(threads), xnnpack=xnnpack == "1")
     for _ in range(3):
         interpreter.invoke()
     return _status_bytes("VmHWM") - before
@@ -69,6 +68,6 @@ def _status_bytes(field: str) -> int:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps({"peak_memory_bytes": _measure(sys.argv[1])}))
+        print(json.dumps({"peak_memory_bytes": _measure(*sys.argv[1:])}))
     except ExportError as problem:
         sys.exit(str(problem))

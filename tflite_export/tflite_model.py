@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tqdm import tqdm
 
 from tflite_export.errors import ExportError
@@ -139,8 +139,15 @@ class TFLiteModel:
             )
 
 
-def load_interpreter(path: str | os.PathLike[str], threads: int = 1) -> Interpreter:
+def load_interpreter(
+    path: str | os.PathLike[str], threads: int = 1, *, xnnpack: bool = True
+) -> Interpreter:
     """Opens a file and allocates its tensors.
+
+    Args:
+        path: of the file.
+        threads: that one inference may use.
+        xnnpack: with XNNPACK, or with the runtime's own kernels.
 
     Raises:
         ExportError: there is no such file, it is damaged or no TFLite file, or an operator in it
@@ -150,9 +157,13 @@ def load_interpreter(path: str | os.PathLike[str], threads: int = 1) -> Interpre
         raise ExportError(f"threads is {threads!r}; give a whole number from 1")
     if not Path(path).is_file():
         raise ExportError(f"{path} is no file; give a .tflite file that exists")
+    types = OpResolverType
+    kind = types.AUTO if xnnpack else types.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
         with silenced_stderr():
-            interpreter = Interpreter(model_path=os.fspath(path), num_threads=threads)
+            interpreter = Interpreter(
+                model_path=os.fspath(path), num_threads=threads, experimental_op_resolver_type=kind
+            )
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())

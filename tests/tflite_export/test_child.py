@@ -1,0 +1,37 @@
+import os
+
+import pytest
+
+from tflite_export.child import run_module
+from tflite_export.errors import ExportError
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *os.sys.path]))
+
+    def write(code):
+        (tmp_path / "the_child.py").write_text(code)
+        return "the_child"
+
+    return write
+
+
+def test_gives_what_is_printed(module):
+    name = module("import sys; print(sys.argv[1] * 2)")
+    assert run_module(name, "ab", task="doubling") == "abab\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed the runtime .SIGSEGV"),
+        ("import sys; sys.exit('first\\nlast')", "status 1: last"),
+        ("import os; os._exit(3)", "status 3: no message"),
+        ("import time; time.sleep(60)", "not over after 1 s"),
+    ],
+)
+def test_a_failure_is_one_line(module, code, reason, one_line):
+    with pytest.raises(ExportError, match=f"^measuring x .*{reason}") as caught:
+        run_module(module(code), task="measuring x", timeout=1 if "sleep" in code else 60)
+    one_line(caught)

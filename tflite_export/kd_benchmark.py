@@ -1,0 +1,126 @@
+"""`kd-benchmark`: what .tflite files cost on a device, from the command line.
+
+    kd-benchmark --model=float.tflite,int8.tflite --device=host --threads=1,2 --output=host.json
+
+Nothing is imported that is not needed, so that `--help` answers at once.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from absl import app, flags
+
+from tflite_export.errors import ExportError
+from tflite_export.measuring.engine import Device, Effort, measure
+from tflite_export.measuring.result import Result, Setting, model_files
+
+FLAGS = flags.FLAGS
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    try:
+        app.run(_main, flags_parser=_parse_flags)
+    except (ExportError, flags.Error) as error:
+        _fail(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        _fail("stopped; nothing was written", status=130)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    # Defined here, for a library that is imported beside another main must not claim their names.
+    known = set(FLAGS)
+    flags.DEFINE_list("model", None, "One or more .tflite files; the first is compared with.")
+    flags.DEFINE_enum("device", "host", ["host"], "Where to run.")
+    flags.DEFINE_list("threads", ["1"], "Numbers of threads, such as 1,2.")
+    flags.DEFINE_enum("xnnpack", "on", ["on", "off", "both"], "With XNNPACK, without, or both.")
+    flags.DEFINE_integer("repeats", 5, "Fresh processes for each model and setting.")
+    flags.DEFINE_integer("runs", 50, "Least number of readings in each.")
+    flags.DEFINE_integer("warmup", 10, "Inferences before them.")
+    flags.DEFINE_float("min_seconds", 0.5, "Least seconds of each repeat.")
+    flags.DEFINE_integer("seed", 0, "Of the random inputs.")
+    flags.DEFINE_list("accuracy", [], "Accuracy of each model, a fraction, for the report.")
+    flags.DEFINE_string("output", None, "A .json file to write; a page, .html, goes beside it.")
+    flags.DEFINE_bool("overwrite", False, "Replace files that are there.")
+    flags.mark_flag_as_required("model")
+    for name in set(FLAGS) - known:
+        FLAGS.register_key_flag_for_module(argv[0], FLAGS[name])  # --help shows these
+    return FLAGS(argv)
+
+
+def _main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise ExportError(f"unexpected argument {argv[1]!r}; use --model=FILE,FILE")
+    targets = _targets()
+    models = model_files(FLAGS.model, [_number("accuracy", v) for v in FLAGS.accuracy])
+    threads = _threads(FLAGS.threads)
+    names = ("repeats", "runs", "warmup", "min_seconds", "seed")
+    effort = Effort(**{name: FLAGS[name].value for name in names})
+    with _device() as device:
+        settings = [
+            Setting(backend, count, cores)
+            for cores in device.cores
+            for count in threads
+            for backend in device.backends
+        ]
+        result = measure(device, models, settings, effort)
+    from tflite_export.measuring import table
+
+    print(table.text(result))
+    _write(result, targets)
+
+
+@contextmanager
+def _device() -> Iterator[Device]:
+    from tflite_export.measuring.host import Host
+
+    yield Host(FLAGS.xnnpack)
+
+
+def _threads(values: list[str]) -> list[int]:
+    if not values or not all(value.isdecimal() and int(value) >= 1 for value in values):
+        raise ExportError(f"threads is {','.join(values)!r}; give whole numbers from 1, as in 1,2")
+    return [*dict.fromkeys(map(int, values))]
+
+
+def _number(flag: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ExportError(f"{flag} {value!r} is no number; separate numbers by commas") from None
+
+
+def _targets() -> tuple[Path, ...]:
+    from tflite_export.writing import refuse_existing
+
+    if FLAGS.output is None:
+        return ()
+    path = Path(FLAGS.output)
+    if path.suffix != ".json":
+        raise ExportError(f"output {FLAGS.output!r} does not end in .json; name it so")
+    refuse_existing((path, path.with_suffix(".html")), FLAGS.overwrite)
+    return path, path.with_suffix(".html")
+
+
+def _write(result: Result, targets: tuple[Path, ...]) -> None:
+    if not targets:
+        return
+    from tflite_export.measuring.page import page
+    from tflite_export.writing import replacing
+
+    contents = (result.to_json(), page(result))
+    for target, content in zip(targets, contents, strict=True):
+        with replacing(target) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    print(f"\nWritten: {targets[0]} and {targets[1].name}")
+
+
+def _fail(message: str, status: int = 1) -> None:
+    print(f"kd-benchmark: {message}", file=sys.stderr, flush=True)
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,87 @@
+"""This machine, with ai-edge-litert."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tflite_export.child import run_module
+from tflite_export.measuring.engine import Effort
+from tflite_export.measuring.result import Delegation, ModelFile, Reading, Setting
+from tflite_export.peak_memory import peak_memory
+
+_GOVERNORS = Path("/sys/devices/system/cpu")
+_BACKENDS = {"on": ("xnnpack",), "off": ("builtin",), "both": ("xnnpack", "builtin")}
+
+
+class Host:
+    """Runs each repeat in a child process, so that a file from a stranger can crash only that.
+
+    Attributes:
+        kind: "host".
+        backends: "xnnpack", "builtin" or both.
+        cores: not chosen here.
+        notes: what a reader of the result must know.
+        timeout: seconds for one repeat, beyond the least time asked for.
+
+    Args:
+        xnnpack: "on", "off" or "both".
+        timeout: see above.
+    """
+
+    kind = "host"
+    cores = ("all",)
+
+    def __init__(self, xnnpack: str = "on", timeout: float = 600):
+        self.backends = _BACKENDS[xnnpack]
+        self.timeout = timeout
+        self.notes = ["ai-edge-litert's Python runtime gives no profile of single operators."]
+
+    def facts(self) -> dict[str, Any]:
+        """The machine, and how busy it is: `load` is the number of programs that want a core."""
+        # Imported here, for it loads the runtime's package.
+        from tflite_export.machine import machine_facts
+
+        facts: dict[str, Any] = {**machine_facts(), "governor": _governor(), "load": None}
+        if hasattr(os, "getloadavg"):
+            facts["load"] = round(os.getloadavg()[0], 2)
+            if facts["load"] > 0.5 * int(facts["cores"]):
+                self.notes.append(
+                    f"The machine was busy (load {facts['load']} on {facts['cores']} cores): the "
+                    f"times are too long, the ratios hold within their spread."
+                )
+        return facts
+
+    def read(
+        self, model: ModelFile, setting: Setting, effort: Effort
+    ) -> tuple[Reading, Delegation | None]:
+        """One repeat; see `tflite_export.measuring.worker.repeat`.
+
+        Raises:
+            ExportError: the file does not load, crashes the runtime or takes too long.
+        """
+        request = {
+            "path": model.path,
+            "threads": setting.threads,
+            "xnnpack": setting.backend == "xnnpack",
+            **{name: getattr(effort, name) for name in ("runs", "warmup", "min_seconds", "seed")},
+        }
+        answer = json.loads(
+            run_module(
+                "tflite_export.measuring.worker",
+                json.dumps(request),
+                task=f"measuring {model.path} ({setting})",
+                timeout=self.timeout + effort.min_seconds,
+            )
+        )
+        delegation = answer["delegation"]
+        return Reading(**answer["reading"]), delegation and Delegation(**delegation)
+
+    def peak_memory(self, model: ModelFile, setting: Setting) -> int | None:
+        """See `tflite_export.peak_memory.peak_memory`."""
+        return peak_memory(model.path, setting.threads, xnnpack=setting.backend == "xnnpack")
+
+
+def _governor() -> str | None:
+    files = sorted(_GOVERNORS.glob("cpu*/cpufreq/scaling_governor"))
+    return ", ".join(sorted({file.read_text().strip() for file in files})) or None

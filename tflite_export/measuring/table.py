@@ -1,0 +1,87 @@
+"""A result as a table, for the terminal and for the page."""
+
+from collections.abc import Sequence
+
+from tflite_export.measuring.result import Measurement, Result, Spread
+
+HEADER = (
+    *("model", "backend", "threads", "cores", "median", "lowest..highest", "p90", "p99"),
+    *("init", "first", "memory", "delegated", "ratio to the first"),
+)
+_LEFT = 2  # columns of words
+
+
+def rows(result: Result) -> list[tuple[str, ...]]:
+    """One row a measurement, with the columns of `HEADER`."""
+    return [_row(measurement) for measurement in result.measurements]
+
+
+def text(result: Result) -> str:
+    """The table, what was measured and the notes, for a terminal."""
+    models = {model.name: model for model in result.models}
+    lines = [
+        *(f"{name}: {size(m.bytes)}, gzip {size(m.gzip_bytes)}" for name, m in models.items()),
+        "",
+        *_aligned([HEADER, *rows(result)]),
+        "",
+        f"The middle of {result.arguments['repeats']} repeats, each in a fresh process; "
+        f"lowest..highest are their medians; models took turns.",
+        *result.notes,
+    ]
+    return "\n".join(lines)
+
+
+def time(micros: float | None) -> str:
+    """Microseconds to three digits, in the unit that suits; "-" for None."""
+    if micros is None:
+        return "-"
+    for unit, factor in (("s", 1e6), ("ms", 1e3)):
+        if micros >= factor:
+            return f"{micros / factor:.3g} {unit}" if micros < 1000 * factor else f"{micros:.0f} µs"
+    return f"{micros:.3g} µs"
+
+
+def size(count: int | None) -> str:
+    """Bytes in kB or MB of 1000; "-" for None."""
+    if count is None:
+        return "-"
+    return f"{count / 1e6:.3g} MB" if abs(count) >= 1e6 else f"{count / 1e3:.3g} kB"
+
+
+def _row(measured: Measurement) -> tuple[str, ...]:
+    typical = measured.over_repeats(measured.typical)
+    mark = " (mean)" if measured.typical == "mean" else ""
+    middle = {name: _middle(measured, name) for name in ("p90", "p99", "init", "first")}
+    taken = measured.delegation
+    return (
+        measured.model,
+        measured.setting.backend,
+        str(measured.setting.threads),
+        measured.setting.cores,
+        time(typical.median) + mark if typical else "-",
+        f"{time(typical.low)}..{time(typical.high)}" if typical else "-",
+        *middle.values(),
+        size(measured.peak_memory_bytes),
+        f"{taken.nodes} of {taken.total}" if taken else "-",
+        _ratio(measured.ratio),
+    )
+
+
+def _middle(measured: Measurement, figure: str) -> str:
+    spread = measured.over_repeats(figure)
+    return time(spread.median) if spread else "-"
+
+
+def _ratio(ratio: Spread | None) -> str:
+    return f"{ratio.median:.3g} ({ratio.low:.3g}..{ratio.high:.3g})" if ratio else ""
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < _LEFT else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
