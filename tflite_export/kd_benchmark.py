@@ -5,12 +5,14 @@
 Nothing is imported that is not needed, so that `--help` answers at once.
 """
 
+import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from tflite_export.errors import ExportError
 from tflite_export.measuring.engine import Device, Effort, measure
@@ -33,9 +35,16 @@ def _parse_flags(argv: list[str]) -> list[str]:
     # Defined here, for a library that is imported beside another main must not claim their names.
     known = set(FLAGS)
     flags.DEFINE_list("model", None, "One or more .tflite files; the first is compared with.")
-    flags.DEFINE_enum("device", "host", ["host"], "Where to run.")
+    flags.DEFINE_enum("device", "host", ["host", "android"], "Where to run.")
     flags.DEFINE_list("threads", ["1"], "Numbers of threads, such as 1,2.")
     flags.DEFINE_enum("xnnpack", "on", ["on", "off", "both"], "With XNNPACK, without, or both.")
+    flags.DEFINE_bool("gpu", False, "On the GPU as well. Android.")
+    flags.DEFINE_list("cores", ["all"], "all, big or masks as taskset takes them: f0. Android.")
+    flags.DEFINE_string("serial", None, "Of the device, where several are attached. Android.")
+    flags.DEFINE_string("adb", None, "Path of adb, where it is not on PATH. Android.")
+    flags.DEFINE_string(
+        "benchmark_model", None, "Path or URL of the tool; by default, the documented URL. Android."
+    )
     flags.DEFINE_integer("repeats", 5, "Fresh processes for each model and setting.")
     flags.DEFINE_integer("runs", 50, "Least number of readings in each.")
     flags.DEFINE_integer("warmup", 10, "Inferences before them.")
@@ -74,9 +83,34 @@ def _main(argv: list[str]) -> None:
 
 @contextmanager
 def _device() -> Iterator[Device]:
-    from tflite_export.measuring.host import Host
+    backends = {"on": ["xnnpack"], "off": ["builtin"], "both": ["xnnpack", "builtin"]}
+    chosen = backends[FLAGS.xnnpack] + ["gpu"] * FLAGS.gpu
+    cores = [_cores(value) for value in FLAGS.cores] or ["all"]
+    if FLAGS.device == "host":
+        _refuse_flags_of_phones()
+        from tflite_export.measuring.host import Host
 
-    yield Host(FLAGS.xnnpack)
+        yield Host(chosen)
+        return
+    from tflite_export.measuring import adb
+    from tflite_export.measuring.android import Android
+
+    client = adb.find(FLAGS.adb)
+    serial = adb.choose(adb.attached(client), FLAGS.serial or os.environ.get("ANDROID_SERIAL"))
+    with Android(adb.Adb(client, serial), FLAGS.benchmark_model, chosen, cores) as device:
+        yield device
+
+
+def _refuse_flags_of_phones() -> None:
+    for name in ("gpu", "cores", "serial", "adb", "benchmark_model"):
+        if FLAGS[name].present:
+            raise ExportError(f"--{name} is for phones; add --device=android or leave it out")
+
+
+def _cores(value: str) -> str:
+    if not re.fullmatch("all|big|[0-9a-f]{1,16}", value):
+        raise ExportError(f"cores {value!r} is none of all, big or a hexadecimal mask such as f0")
+    return value
 
 
 def _threads(values: list[str]) -> list[int]:
@@ -107,6 +141,7 @@ def _targets() -> tuple[Path, ...]:
 def _write(result: Result, targets: tuple[Path, ...]) -> None:
     if not targets:
         return
+    logging.set_verbosity(logging.WARNING)  # matplotlib tells of its fonts
     from tflite_export.measuring.page import page
     from tflite_export.writing import replacing
 

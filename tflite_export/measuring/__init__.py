@@ -3,5 +3,7 @@
 - `result`: the schema that all devices share, and its JSON.
 - `engine`: models in turn, A B A B, on any device.
 - `host`: this machine; `worker` is its child process.
+- `android`: a phone through `adb`; `phone` is what it tells of itself, `benchmark_binary` the tool
+  that runs there, `benchmark_tool` what that prints, `benchmark_proto` what it writes.
 - `table` and `page`: for people; `published`: what others reported.
 """

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from tflite_export.measuring.result import Delegation, ModelFile, Reading, Setti
 from tflite_export.peak_memory import peak_memory
 
 _GOVERNORS = Path("/sys/devices/system/cpu")
-_BACKENDS = {"on": ("xnnpack",), "off": ("builtin",), "both": ("xnnpack", "builtin")}
 
 
 class Host:
@@ -25,15 +25,15 @@ class Host:
         timeout: seconds for one repeat, beyond the least time asked for.
 
     Args:
-        xnnpack: "on", "off" or "both".
+        backends: see above.
         timeout: see above.
     """
 
     kind = "host"
     cores = ("all",)
 
-    def __init__(self, xnnpack: str = "on", timeout: float = 600):
-        self.backends = _BACKENDS[xnnpack]
+    def __init__(self, backends: Sequence[str] = ("xnnpack",), timeout: float = 600):
+        self.backends = tuple(backends)
         self.timeout = timeout
         self.notes = ["ai-edge-litert's Python runtime gives no profile of single operators."]
 

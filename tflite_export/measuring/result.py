@@ -44,7 +44,7 @@ class Reading:
     """One repeat of a measurement: a fresh process, warm-up excluded.
 
     Attributes:
-        runs: inferences measured.
+        runs: inferences measured; None where it is not told.
         block: inferences that one reading of the clock covers; above 1 the percentiles are of means
             over that many.
         mean: arithmetic mean.
@@ -60,7 +60,7 @@ class Reading:
         first: first inference, cold.
     """
 
-    runs: int
+    runs: int | None
     mean: float
     block: int = 1
     median: float | None = None
@@ -81,12 +81,12 @@ class Delegation:
 
     Attributes:
         nodes: taken over.
-        total: in the graph.
+        total: in the graph; None where it is not told.
         partitions: pieces they are in; None where it is not told.
     """
 
     nodes: int
-    total: int
+    total: int | None
     partitions: int | None = None
 
 

@@ -62,7 +62,7 @@ def _row(measured: Measurement) -> tuple[str, ...]:
         f"{time(typical.low)}..{time(typical.high)}" if typical else "-",
         *middle.values(),
         size(measured.peak_memory_bytes),
-        f"{taken.nodes} of {taken.total}" if taken else "-",
+        f"{taken.nodes} of {taken.total or '?'}" if taken else "-",
         _ratio(measured.ratio),
     )
 
