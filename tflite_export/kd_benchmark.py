@@ -45,6 +45,9 @@ def _parse_flags(argv: list[str]) -> list[str]:
     flags.DEFINE_string(
         "benchmark_model", None, "Path or URL of the tool; by default, the documented URL. Android."
     )
+    flags.DEFINE_string(
+        "apk", None, "Path of the tool as an app: measured in the foreground. Android."
+    )
     flags.DEFINE_integer("repeats", 5, "Fresh processes for each model and setting.")
     flags.DEFINE_integer("runs", 50, "Least number of readings in each.")
     flags.DEFINE_integer("warmup", 10, "Inferences before them.")
@@ -94,15 +97,23 @@ def _device() -> Iterator[Device]:
         return
     from tflite_export.measuring import adb
     from tflite_export.measuring.android import Android
+    from tflite_export.measuring.android_app import AndroidApp
 
     client = adb.find(FLAGS.adb)
     serial = adb.choose(adb.attached(client), FLAGS.serial or os.environ.get("ANDROID_SERIAL"))
-    with Android(adb.Adb(client, serial), FLAGS.benchmark_model, chosen, cores) as device:
+    phone = adb.Adb(client, serial)
+    if FLAGS.apk is None:
+        device = Android(phone, FLAGS.benchmark_model, chosen, cores)
+    else:
+        if FLAGS.benchmark_model or cores != ["all"]:
+            raise ExportError("--apk goes without --benchmark_model and --cores; leave them out")
+        device = AndroidApp(phone, FLAGS.apk, chosen)
+    with device:
         yield device
 
 
 def _refuse_flags_of_phones() -> None:
-    for name in ("gpu", "cores", "serial", "adb", "benchmark_model"):
+    for name in ("gpu", "cores", "serial", "adb", "benchmark_model", "apk"):
         if FLAGS[name].present:
             raise ExportError(f"--{name} is for phones; add --device=android or leave it out")
 

@@ -18,6 +18,7 @@ from tflite_export.errors import ExportError
 from tflite_export.measuring import benchmark_proto
 from tflite_export.measuring.adb import Adb, Attached, attached, choose
 from tflite_export.measuring.android import Android
+from tflite_export.measuring.android_app import AndroidApp
 from tflite_export.measuring.engine import Effort, measure
 from tflite_export.measuring.result import Delegation, Setting, model_files
 
@@ -285,6 +286,88 @@ def test_a_run_that_never_ends(phone, android, models, one_line, monkeypatch):
     assert not any(phone.temporary.iterdir())
     running = subprocess.run(["ps", "axww"], capture_output=True, text=True).stdout
     assert f"{phone.temporary}/" not in running
+
+
+@pytest.fixture
+def app(phone, tool):
+    """Puts on the phone what an app needs there; returns the path of an APK."""
+    folder = phone.root / "data/app/a/benchmark"
+    folder.mkdir(parents=True)
+    shutil.copy(tool, folder / "benchmark_model")
+    (folder / "benchmark_model").chmod(0o755)
+    root = phone.root
+    phone.install(
+        "pm",
+        f"""#!/bin/sh
+echo "$*" >> {root}/pm
+case "$1" in
+list) cat {root}/packages 2>/dev/null;;
+install) cat {root}/refusal 2>/dev/null || echo Success;;
+esac
+exit 0
+""",
+    )
+    phone.install(
+        "am",
+        f"""#!/bin/sh
+echo "$*" >> {root}/am
+[ "$1" = start ] || exit 0
+for last; do :; done
+words=${{last#\\"}}
+{folder}/benchmark_model ${{words%\\"}} 2>&1 | sed "s/^/I tflite  : /" >> {root}/log
+""",
+    )
+    phone.install(
+        "logcat",
+        f"""#!/bin/sh
+if [ "$1" = -c ]; then : > {root}/log; touch {root}/alive; else cat {root}/log; fi
+""",
+    )
+    phone.install("pidof", f"#!/bin/sh\nrm {root}/alive 2>/dev/null\n")
+    (root / "TOOL.txt").write_text(
+        TOOL_TEXT + "INFO: Inference timings in us: Init: 1, Inference (avg): 7\n"
+    )
+    return shutil.copy(tool, tool.with_suffix(".apk"))
+
+
+def test_the_app(phone, app, models):
+    with AndroidApp(Adb(ADB, phone.serial), str(app), ["xnnpack"]) as device:
+        result = measure(device, models[:1], [XNNPACK], EFFORT)
+    assert result.measurements[0].over_repeats("median").median == 1000
+    assert result.measurements[0].peak_memory_bytes == 2.5 * 2**20
+    assert "Measured by the app, in the foreground." in result.notes
+    assert "result_file_path" not in (phone.root / "calls").read_text()
+    assert "-n org.tensorflow.lite.benchmark/.BenchmarkModelActivity --es args" in (
+        (phone.root / "am").read_text()
+    )
+    installed = (phone.root / "pm").read_text().splitlines()
+    assert "install" in installed[1]
+    assert installed[-1] == "uninstall org.tensorflow.lite.benchmark"
+    assert not any(phone.temporary.iterdir())
+
+
+def test_an_app_that_was_there_stays(phone, app, models):
+    (phone.root / "packages").write_text("package:org.tensorflow.lite.benchmark\n")
+    with AndroidApp(Adb(ADB, phone.serial), str(app), ["xnnpack"]) as device:
+        device.read(models[0], XNNPACK, EFFORT)
+    assert "uninstall" not in (phone.root / "pm").read_text()
+
+
+def test_an_app_that_fails(phone, app, models, one_line):
+    (phone.root / "signal").write_text("SIGKILL")
+    with (
+        pytest.raises(ExportError, match="app ended without a time") as caught,
+        AndroidApp(Adb(ADB, phone.serial), str(app), ["xnnpack"]) as device,
+    ):
+        device.read(models[0], XNNPACK, EFFORT)
+    one_line(caught)
+    (phone.root / "refusal").write_text("Failure [INSTALL_FAILED_NO_MATCHING_ABIS]\n")
+    with pytest.raises(ExportError, match=r"refuses .*INSTALL_FAILED_NO_MATCHING_ABIS") as caught:
+        AndroidApp(Adb(ADB, phone.serial), str(app), ["xnnpack"]).__enter__()
+    one_line(caught)
+    assert not any(phone.temporary.iterdir())
+    with pytest.raises(ExportError, match=r"is no .apk file; .*_benchmark_model\.apk"):
+        AndroidApp(Adb(ADB, phone.serial), "none.apk", ["xnnpack"])
 
 
 def test_which_device(make_phone, one_line):

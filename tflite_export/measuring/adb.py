@@ -21,10 +21,16 @@ _STATES = {
 _CAUSES = (
     (r"unauthorized|authorizing|failed to authenticate", _STATES["unauthorized"]),
     (r"offline", _STATES["offline"]),
-    (r"no space left|ENOSPC", "has no room left in /data/local/tmp; free some and try again"),
+    (
+        r"no space left|ENOSPC|INSUFFICIENT_STORAGE",
+        "has no room left in /data/local/tmp; free some and try again",
+    ),
     (r"read-only file system|permission denied", "does not allow writing to /data/local/tmp"),
 )
-_GONE = "disconnected; check its cable or network and try again"
+_GONE = (
+    r"device .*not found|no devices|closed|reset|broken pipe|protocol fault|EOF|connect failed",
+    "disconnected; check its cable or network and try again",
+)
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,9 @@ class Adb:
         finished = _run([self.executable, "-s", self.serial, "shell", script], timeout, task)
         output, mark, status = finished.stdout.replace("\r\n", "\n").rpartition(f"{_MARK}=")
         if not mark or not status.strip().isdecimal():
-            raise self.failure(finished.stdout, task)
+            lines = finished.stdout.splitlines()
+            own = [line for line in lines if line.startswith(("error:", "adb:"))]
+            raise self.failure("\n".join(own), task)
         return Answer(int(status), output)
 
     def push(self, local: str | Path, remote: str, task: str, timeout: float = 600) -> None:
@@ -156,6 +164,20 @@ class Adb:
         """
         self._copy(["pull", remote, str(local)], task, timeout)
 
+    def install(self, apk: str, task: str, timeout: float = 600) -> None:
+        """Installs an app, with its permissions, over what is there.
+
+        Raises:
+            ExportError: the device refuses it or is full, or see `shell`.
+        """
+        command = [self.executable, "-s", self.serial, "install", "-r", "-d", "-g", apk]
+        finished = _run(command, timeout, task)
+        refused = re.search(r"Failure \[(.*?)\]|INSTALL_\w+", finished.stdout)
+        if refused and "INSUFFICIENT_STORAGE" not in finished.stdout:
+            raise ExportError(f"device {self.serial} refuses {apk}: {refused[1] or refused[0]}")
+        if finished.returncode or refused:
+            raise self.failure(finished.stdout, task)
+
     def wait(self, seconds: float) -> bool:
         """Waits for a device that went away; returns whether it came back."""
         command = [self.executable, "-s", self.serial, "wait-for-device"]
@@ -166,10 +188,11 @@ class Adb:
 
     def failure(self, output: str, task: str) -> ExportError:
         """The error that says why adb failed, from what it printed."""
-        for pattern, cause in _CAUSES:
+        for pattern, cause in (*_CAUSES, _GONE):
             if re.search(pattern, output, re.IGNORECASE):
                 return ExportError(f"device {self.serial} {cause} ({task})")
-        return ExportError(f"device {self.serial} {_GONE} ({task})")
+        cause = f"failed: {_last_line(output)[:200]}" if output.strip() else _GONE[1]
+        return ExportError(f"device {self.serial} {cause} ({task})")
 
     def _copy(self, arguments: list[str], task: str, timeout: float) -> None:
         finished = _run([self.executable, "-s", self.serial, *arguments], timeout, task)

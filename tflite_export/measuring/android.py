@@ -68,11 +68,7 @@ class Android:
             answer = self.adb.shell(f"mkdir {self.folder}", "making a folder")
             if answer.status:
                 raise self.adb.failure(answer.output, "making a folder")
-            with tempfile.TemporaryDirectory() as folder:
-                tool = benchmark_binary.obtain(self._source, self._abi, Path(folder))
-                self._sha256 = hashlib.sha256(tool.read_bytes()).hexdigest()
-                self._push(tool, "benchmark_model")
-            self.adb.shell(f"chmod 755 {self.folder}/benchmark_model", "making it executable")
+            self._install()
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
@@ -147,20 +143,31 @@ class Android:
             **_BACKENDS[setting.backend],
             **flags,
         }
-        words = [f"{self.folder}/benchmark_model", *(f"--{k}={v}" for k, v in flags.items())]
-        if setting.cores != "all":
-            words = ["taskset", setting.cores, *words]
-        command = f"cd {self.folder} && rm -f result.pb && {shlex.join(words)}"
-        answer = self.adb.shell(command, task, _MAX_SECONDS + _MARGIN)
-        if answer.status:
-            raise self._ended(answer, task)
-        told = benchmark_tool.parse(answer.output)
+        words = [f"--{name}={value}" for name, value in flags.items()]
+        told = benchmark_tool.parse(self._execute(words, setting, task))
         if unknown := [f for f in told.unknown_flags if not f.startswith(_OPTIONAL)]:
             raise ExportError(
                 f"this benchmark_model does not know {' '.join(unknown)}; take a newer one, "
                 f"such as {benchmark_binary.URLS['arm64-v8a']}"
             )
         return told
+
+    def _install(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            tool = benchmark_binary.obtain(self._source, self._abi, Path(folder))
+            self._sha256 = hashlib.sha256(tool.read_bytes()).hexdigest()
+            self._push(tool, "benchmark_model")
+        self.adb.shell(f"chmod 755 {self.folder}/benchmark_model", "making it executable")
+
+    def _execute(self, flags: Sequence[str], setting: Setting, task: str) -> str:
+        words = [f"{self.folder}/benchmark_model", *flags]
+        if setting.cores != "all":
+            words = ["taskset", setting.cores, *words]
+        command = f"cd {self.folder} && rm -f result.pb && {shlex.join(words)}"
+        answer = self.adb.shell(command, task, _MAX_SECONDS + _MARGIN)
+        if answer.status:
+            raise self._ended(answer, task)
+        return answer.output
 
     def _ended(self, answer: Answer, task: str) -> ExportError:
         if "No space left" in answer.output:
