@@ -45,6 +45,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     flags.DEFINE_string(
         "benchmark_model", None, "Path or URL of the tool; by default, the documented URL. Android."
     )
+    flags.DEFINE_bool("profile", False, "Times of single operators as well. Android.")
     flags.DEFINE_string(
         "apk", None, "Path of the tool as an app: measured in the foreground. Android."
     )
@@ -77,7 +78,7 @@ def _main(argv: list[str]) -> None:
             for count in threads
             for backend in device.backends
         ]
-        result = measure(device, models, settings, effort)
+        result = measure(device, models, settings, effort, profile=FLAGS.profile)
     from tflite_export.measuring import table
 
     print(table.text(result))
@@ -113,7 +114,7 @@ def _device() -> Iterator[Device]:
 
 
 def _refuse_flags_of_phones() -> None:
-    for name in ("gpu", "cores", "serial", "adb", "benchmark_model", "apk"):
+    for name in ("gpu", "cores", "serial", "adb", "benchmark_model", "apk", "profile"):
         if FLAGS[name].present:
             raise ExportError(f"--{name} is for phones; add --device=android or leave it out")
 

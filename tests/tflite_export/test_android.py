@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+import tool_outputs
 from stand_in_phone import StandInPhone
 
 import tflite_export
 from tflite_export.errors import ExportError
-from tflite_export.measuring import benchmark_proto
+from tflite_export.measuring import benchmark_proto, table
 from tflite_export.measuring.adb import Adb, Attached, attached, choose
 from tflite_export.measuring.android import Android
 from tflite_export.measuring.android_app import AndroidApp
@@ -203,6 +204,18 @@ def test_a_device_that_tells_no_exit_status(make_phone, tool, models):
             device.read(models[0], XNNPACK, EFFORT)
 
 
+def test_profile(phone, android, models):
+    (phone.root / "TOOL.txt").write_text(TOOL_TEXT + tool_outputs.PROFILE)
+    with android() as device:
+        result = measure(device, models[:1], [XNNPACK], EFFORT, profile=True)
+        assert "a (xnnpack, 1 thread): CONV_2D 85 %, SOFTMAX 15 %." in table.text(result)
+        assert result.measurements[0].profile[1].mean == 750
+        assert "enable_op_profiling=true" in (phone.root / "calls").read_text().splitlines()[-1]
+        (phone.root / "TOOL.txt").write_text(TOOL_TEXT)
+        with pytest.raises(ExportError, match="printed no profile"):
+            device.profile(models[0], XNNPACK)
+
+
 def test_gpu(phone, android, models):
     partly = "Replacing 9 out of 16 node(s) with delegate (TfLiteGpuDelegateV2) node, yielding 2 "
     (phone.root / "TOOL.txt").write_text(f"{TOOL_TEXT}{partly}partitions for subgraph 0.\n")
@@ -346,6 +359,7 @@ def test_the_app(phone, app, models):
     assert not any(phone.temporary.iterdir())
 
 
+@pytest.mark.slow
 def test_an_app_that_was_there_stays(phone, app, models):
     (phone.root / "packages").write_text("package:org.tensorflow.lite.benchmark\n")
     with AndroidApp(Adb(ADB, phone.serial), str(app), ["xnnpack"]) as device:
@@ -353,6 +367,7 @@ def test_an_app_that_was_there_stays(phone, app, models):
     assert "uninstall" not in (phone.root / "pm").read_text()
 
 
+@pytest.mark.slow
 def test_an_app_that_fails(phone, app, models, one_line):
     (phone.root / "signal").write_text("SIGKILL")
     with (

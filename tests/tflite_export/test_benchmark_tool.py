@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tflite_export.errors import ExportError
-from tflite_export.measuring import benchmark_proto, benchmark_tool
-from tflite_export.measuring.result import Reading
+from tflite_export.measuring import benchmark_proto, benchmark_tool, operator_profile
+from tflite_export.measuring.result import Operator, Reading
 
 pytestmark = pytest.mark.any_keras
 # A busy machine is no failure; nothing is kept beside the tests.
@@ -44,6 +44,33 @@ def test_refusals():
     )
     assert output.unknown_flags == ("--use_gpu=true", "--x=1")
     assert output.refused == ("GPU",)
+
+
+CONV = Operator("CONV_2D", "[a/b]:0", 4250)
+SOFTMAX = Operator("SOFTMAX", "[c]:1", 750)
+
+
+@pytest.mark.parametrize(
+    ("text", "operators"),
+    [
+        (tool_outputs.PROFILE, (CONV, SOFTMAX)),
+        (tool_outputs.PROFILE.replace("\n", "\nI/tflite  ( 5395): "), (CONV, SOFTMAX)),
+        (tool_outputs.INSIDE, (CONV, SOFTMAX, Operator("Convolution", "x:0", 2000, inside=True))),
+        (tool_outputs.OLD_PROFILE, (CONV,)),
+        (tool_outputs.CURRENT, ()),
+        ("", ()),
+    ],
+    ids=["current", "logcat", "with the delegate's", "until 2020", "none", "empty"],
+)
+def test_profile(text, operators):
+    assert operator_profile.parse(text) == operators
+
+
+@fuzzed
+@given(st.integers(0, len(tool_outputs.INSIDE)), st.text(max_size=20))
+def test_a_profile_that_is_cut_or_disturbed(place, noise):
+    for text in (tool_outputs.INSIDE[:place] + noise, noise + tool_outputs.INSIDE[place:]):
+        assert all(row.mean >= 0 and row.type for row in operator_profile.parse(text))
 
 
 PIECES = st.sampled_from(

@@ -70,6 +70,7 @@ def test_two_files_with_and_without_xnnpack(float_digits, int8_digits, tmp_path)
         (("--model={file}", "--accuracy=much"), "no number"),
         (("--model={file}", "--output=host.txt"), "does not end in .json"),
         (("--model={file}", "--device=toaster"), "--device"),
+        (("--model={file}", "--profile"), "--profile is for phones"),
         (("--model={file}", "more"), "unexpected argument"),
         (("--model={broken}",), "cannot be loaded"),
     ],

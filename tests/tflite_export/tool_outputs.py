@@ -125,3 +125,42 @@ DELEGATIONS = {
     ),
     "none": ("INFO: count=5", {}),
 }
+
+
+def _row(*cells: str) -> str:
+    kind, *figures, name = cells
+    return "\t" + "\t".join([kind.rjust(24), *(figure.rjust(9) for figure in figures), name]) + "\n"
+
+
+_REST = ("[%]", "[cdf%]", "[mem KB]", "[times called]", "[Name]")
+_COLUMNS = _row("[node type]", "[first]", "[avg ms]", *_REST)
+_ROWS = {
+    kind: _row(kind, "4.269", mean, "0.107%", "0.107%", "0.000", "1", name)
+    for kind, mean, name in (("CONV_2D", "4.250", "[a/b]:0"), ("SOFTMAX", "0.750", "[c]:1"))
+}
+_INNER = _row("Convolution", "0.010", "2.000", "0.107%", "0.107%", "0.000", "1", "x:0")
+_ORDER = "============================== Run Order ==============================\n"
+_TOP = "============================== Top by Computation Time ==============================\n"
+PROFILE = (
+    "INFO: count=5\nProfiling Info for Benchmark Initialization:\n"
+    + _ORDER
+    + _COLUMNS
+    + _INNER
+    + "\nNumber of nodes executed: 1\n"
+    + "Operator-wise Profiling Info for Regular Benchmark Runs:\n"
+    + _ORDER
+    + _COLUMNS
+    + _ROWS["CONV_2D"]
+    + _ROWS["SOFTMAX"]
+    + "\n"
+    + _TOP
+    + _COLUMNS
+    + _ROWS["CONV_2D"]
+    + "\nNumber of nodes executed: 2\n"
+)
+INSIDE = PROFILE + "Delegate internal: \n" + _ORDER + _COLUMNS + _INNER + "\n"
+OLD_PROFILE = (
+    _ORDER
+    + _row("[node type]", "[start]", "[first]", "[avg ms]", *_REST)
+    + _row("CONV_2D", "0.000", "4.269", "4.250", "0.107%", "0.107%", "0.000", "1", "[a/b]:0")
+)

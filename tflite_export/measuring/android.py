@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from tflite_export.errors import ExportError
-from tflite_export.measuring import benchmark_binary, benchmark_proto, benchmark_tool, phone
+from tflite_export.measuring import (
+    benchmark_binary,
+    benchmark_proto,
+    benchmark_tool,
+    operator_profile,
+    phone,
+)
 from tflite_export.measuring.adb import Adb, Answer
 from tflite_export.measuring.engine import Effort
-from tflite_export.measuring.result import Delegation, ModelFile, Reading, Setting
+from tflite_export.measuring.result import Delegation, ModelFile, Operator, Reading, Setting
 
 _HOME = "/data/local/tmp"
 _MAX_SECONDS = 150  # the tool's own default for --max_secs
@@ -133,9 +139,27 @@ class Android:
         flags = {"num_runs": 5, "min_secs": 0.2, "report_peak_memory_footprint": "true"}
         return self._run(model, setting, flags).peak_memory_bytes
 
+    def profile(self, model: ModelFile, setting: Setting) -> tuple[Operator, ...]:
+        """Of a third run of the tool.
+
+        Raises:
+            ExportError: it tells no operators, or see `read`.
+        """
+        flags = {"num_runs": 20, "min_secs": 0.2, "enable_op_profiling": "true"}
+        operators = operator_profile.parse(self._output(model, setting, flags))
+        if not operators:
+            raise ExportError(
+                f"benchmark_model printed no profile of {model.path} ({setting}); leave --profile "
+                f"out, or take a newer build"
+            )
+        return operators
+
     def _run(
         self, model: ModelFile, setting: Setting, flags: dict[str, Any]
     ) -> benchmark_tool.ToolOutput:
+        return benchmark_tool.parse(self._output(model, setting, flags))
+
+    def _output(self, model: ModelFile, setting: Setting, flags: dict[str, Any]) -> str:
         task = f"measuring {model.path} ({setting})"
         flags = {
             "graph": self._remote(model),
@@ -144,13 +168,14 @@ class Android:
             **flags,
         }
         words = [f"--{name}={value}" for name, value in flags.items()]
-        told = benchmark_tool.parse(self._execute(words, setting, task))
+        output = self._execute(words, setting, task)
+        told = benchmark_tool.parse(output)
         if unknown := [f for f in told.unknown_flags if not f.startswith(_OPTIONAL)]:
             raise ExportError(
                 f"this benchmark_model does not know {' '.join(unknown)}; take a newer one, "
                 f"such as {benchmark_binary.URLS['arm64-v8a']}"
             )
-        return told
+        return output
 
     def _install(self) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -82,7 +82,8 @@ def parse(text: str) -> ToolOutput:
 
 
 def _reading(text: str) -> Reading | None:
-    counts = [_count_line(int(count), rest) for count, rest in _COUNT.findall(text)]
+    lines = [_count_line(int(count), rest) for count, rest in _COUNT.findall(text)]
+    counts = [line for line in lines if "mean" in line or line["runs"] == 0]
     figures = _newer(text) | _timings(text)
     sessions = _numbers(_SESSION, text)
     if sessions:

@@ -13,6 +13,7 @@ from tflite_export.measuring.result import (
     Delegation,
     Measurement,
     ModelFile,
+    Operator,
     Reading,
     Result,
     Setting,
@@ -78,9 +79,17 @@ class Device(Protocol):
     def peak_memory(self, model: ModelFile, setting: Setting) -> int | None:
         """Bytes, measured in a process of its own."""
 
+    def profile(self, model: ModelFile, setting: Setting) -> tuple[Operator, ...]:
+        """The times of single operators, measured in a process of its own."""
+
 
 def measure(
-    device: Device, models: Sequence[ModelFile], settings: Sequence[Setting], effort: Effort
+    device: Device,
+    models: Sequence[ModelFile],
+    settings: Sequence[Setting],
+    effort: Effort,
+    *,
+    profile: bool = False,
 ) -> Result:
     """Measures every model in every setting.
 
@@ -92,6 +101,7 @@ def measure(
         models: the first is what the others are compared with.
         settings: one after the other.
         effort: how long.
+        profile: measure single operators, too.
 
     Raises:
         ExportError: a model cannot be run, or the device fails.
@@ -103,7 +113,7 @@ def measure(
         measurements = tuple(
             measurement
             for setting in settings
-            for measurement in _measure_setting(device, models, setting, effort, bar.update)
+            for measurement in _in_turn(device, models, setting, effort, profile, bar.update)
         )
     return Result(
         device=device.kind,
@@ -116,11 +126,12 @@ def measure(
     )
 
 
-def _measure_setting(
+def _in_turn(
     device: Device,
     models: Sequence[ModelFile],
     setting: Setting,
     effort: Effort,
+    profile: bool,
     advance: Callable[[], Any],
 ) -> list[Measurement]:
     readings: list[list[Reading]] = [[] for _ in models]
@@ -140,6 +151,7 @@ def _measure_setting(
                 ratio=_ratio(readings[place], readings[0]) if place else None,
                 peak_memory_bytes=device.peak_memory(model, setting),
                 delegation=delegations[place],
+                profile=device.profile(model, setting) if profile else (),
             )
         )
         advance()

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tflite_export.child import run_module
+from tflite_export.errors import ExportError
 from tflite_export.measuring.engine import Effort
-from tflite_export.measuring.result import Delegation, ModelFile, Reading, Setting
+from tflite_export.measuring.result import Delegation, ModelFile, Operator, Reading, Setting
 from tflite_export.peak_memory import peak_memory
 
 _GOVERNORS = Path("/sys/devices/system/cpu")
@@ -80,6 +81,14 @@ class Host:
     def peak_memory(self, model: ModelFile, setting: Setting) -> int | None:
         """See `tflite_export.peak_memory.peak_memory`."""
         return peak_memory(model.path, setting.threads, xnnpack=setting.backend == "xnnpack")
+
+    def profile(self, model: ModelFile, setting: Setting) -> tuple[Operator, ...]:
+        """Not to be had.
+
+        Raises:
+            ExportError: always.
+        """
+        raise ExportError("the runtime of this machine gives no profile; leave --profile out")
 
 
 def _governor() -> str | None:

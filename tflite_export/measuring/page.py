@@ -33,6 +33,7 @@ def page(result: Result) -> str:
         header=table.HEADER,
         rows=table.rows(result),
         size=table.size,
+        profiles=table.profiles(result),
         plots=_plots(result),
         published=PUBLISHED,
         facts={name: value for name, value in result.facts.items() if value is not None},

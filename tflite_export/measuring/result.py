@@ -91,6 +91,23 @@ class Delegation:
 
 
 @dataclass(frozen=True)
+class Operator:
+    """One operator of a profile.
+
+    Attributes:
+        type: such as CONV_2D, or the class of the delegate that ran it.
+        name: of its output.
+        mean: microseconds of an inference.
+        inside: whether a delegate ran it, and told of it: part of that delegate's time.
+    """
+
+    type: str
+    name: str
+    mean: float
+    inside: bool = False
+
+
+@dataclass(frozen=True)
 class Spread:
     """A figure over the repeats: the median, the least and the largest."""
 
@@ -115,6 +132,8 @@ class Measurement:
         ratio: of its typical time to the first model's, repeat by repeat; None for the first.
         peak_memory_bytes: measured in a run of its own.
         delegation: None where the runtime does not tell.
+        profile: operators in the order they run, measured in a run of its own; () where it was not
+            asked for or the runtime does not tell.
     """
 
     model: str
@@ -123,6 +142,7 @@ class Measurement:
     ratio: Spread | None = None
     peak_memory_bytes: int | None = None
     delegation: Delegation | None = None
+    profile: tuple[Operator, ...] = ()
 
     @property
     def typical(self) -> str:

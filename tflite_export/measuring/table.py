@@ -1,8 +1,9 @@
 """A result as a table, for the terminal and for the page."""
 
+import collections
 from collections.abc import Sequence
 
-from tflite_export.measuring.result import Measurement, Result, Spread
+from tflite_export.measuring.result import Measurement, Operator, Result, Spread
 
 HEADER = (
     *("model", "backend", "threads", "cores", "median", "lowest..highest", "p90", "p99"),
@@ -27,8 +28,18 @@ def text(result: Result) -> str:
         f"The middle of {result.arguments['repeats']} repeats, each in a fresh process; "
         f"lowest..highest are their medians; models took turns.",
         *result.notes,
+        *profiles(result),
     ]
     return "\n".join(lines)
+
+
+def profiles(result: Result) -> list[str]:
+    """Which types of operators take the time, one sentence for each profile."""
+    return [
+        f"{measured.model} ({measured.setting}): {_shares(measured.profile)}."
+        for measured in result.measurements
+        if measured.profile
+    ]
 
 
 def time(micros: float | None) -> str:
@@ -65,6 +76,16 @@ def _row(measured: Measurement) -> tuple[str, ...]:
         f"{taken.nodes} of {taken.total or '?'}" if taken else "-",
         _ratio(measured.ratio),
     )
+
+
+def _shares(profile: Sequence[Operator]) -> str:
+    # What a delegate tells of its inside is part of the delegate's own row.
+    rows = [row for row in profile if row.inside] or profile
+    times = collections.Counter[str]()
+    for row in rows:
+        times[row.type] += row.mean  # type: ignore[assignment]
+    total = sum(times.values()) or 1
+    return ", ".join(f"{kind} {100 * part / total:.0f} %" for kind, part in times.most_common(5))
 
 
 def _middle(measured: Measurement, figure: str) -> str:
