@@ -157,10 +157,9 @@ def _write(result: Result, targets: tuple[Path, ...]) -> None:
     from tflite_export.measuring.page import page
     from tflite_export.writing import replacing
 
-    contents = (result.to_json(), page(result))
-    for target, content in zip(targets, contents, strict=True):
+    for target, content in zip(targets, (result.to_json, lambda: page(result)), strict=True):
         with replacing(target) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+            temporary.write_text(content(), encoding="utf-8")
     print(f"\nWritten: {targets[0]} and {targets[1].name}")
 
 

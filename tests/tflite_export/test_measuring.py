@@ -44,6 +44,11 @@ class MadeUp:
         return 1_500_000
 
 
+class Odd(MadeUp):
+    def read(self, model, setting, effort):
+        return Reading(runs=1, mean=1.0, median=1.0), None
+
+
 @pytest.fixture
 def models(tmp_path):
     for name in "ab":
@@ -115,6 +120,9 @@ def test_page_is_self_contained_and_escaped(models):
     assert page.page(result) == html
     for part in html.split("<svg")[1:]:
         xml.dom.minidom.parseString("<svg" + part[: part.index("</svg>") + 6])
+    odd = [dataclasses.replace(model, name=f"$\\frac{model.name}<_") for model in models]
+    drawn = page.page(measure(Odd(), odd, SETTINGS[:1], Effort(repeats=1)))
+    assert "$\\fraca&lt;_" in drawn
     without = [dataclasses.replace(model, accuracy=None) for model in models]
     assert page.page(measure(MadeUp(), without, SETTINGS, Effort(repeats=1))).count("<svg") == 1
 

@@ -49,7 +49,7 @@ class Host:
             if facts["load"] > 0.5 * int(facts["cores"]):
                 self.notes.append(
                     f"The machine was busy (load {facts['load']} on {facts['cores']} cores): the "
-                    f"times are too long, the ratios hold within their spread."
+                    f"times may be too long; read the ratios, with their spread."
                 )
         return facts
 

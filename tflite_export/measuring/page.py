@@ -28,13 +28,17 @@ def page(result: Result) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     source = Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
     template = environment.from_string(source)
+    # Names may hold what matplotlib would read as mathematics.
+    style = {"svg.fonttype": "none", "svg.hashsalt": "kd-benchmark", "text.parse_math": False}
+    with matplotlib.rc_context(style):  # type: ignore[arg-type]
+        plots = _plots(result)
     return template.render(
         result=result,
         header=table.HEADER,
         rows=table.rows(result),
         size=table.size,
         profiles=table.profiles(result),
-        plots=_plots(result),
+        plots=plots,
         published=PUBLISHED,
         facts={name: value for name, value in result.facts.items() if value is not None},
     )
@@ -45,13 +49,16 @@ def _plots(result: Result) -> list[Markup]:
     plots = [_bars(result.measurements)]
     if accuracies:
         by_time = [
-            _Point(_label(m), *_time_ms(m), 100 * accuracies[m.model])
+            _Point(m.model, *_time_ms(m), 100 * accuracies[m.model])
             for m in result.measurements
             if m.setting == result.measurements[0].setting
         ]
         kilobytes = {m.name: m.bytes / 1000 for m in result.models}
         by_size = [_Point(n, kb, kb, kb, 100 * accuracies[n]) for n, kb in kilobytes.items()]
-        plots += [_scatter(by_time, "time, ms"), _scatter(by_size, "size, kB")]
+        plots += [
+            _scatter(by_time, f"time, ms ({result.measurements[0].setting})"),
+            _scatter(by_size, "size, kB"),
+        ]
     return plots
 
 
@@ -80,13 +87,15 @@ def _bars(measurements: Sequence[Measurement]) -> Markup:
 
 
 def _scatter(points: Sequence[_Point], label: str) -> Markup:
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    figure = Figure(figsize=(5, 2.8 + 0.25 * len(points)), layout="constrained")
     axes = figure.add_subplot()
-    for point in points:
-        axes.plot([point.low, point.high], [point.y, point.y], color="#999999")
-        axes.plot([point.x], [point.y], "o", color="#3b76af")
-        axes.annotate(point.label, (point.x, point.y), xytext=(4, 4), textcoords="offset points")
-    axes.margins(x=0.3, y=0.2)
+    for place, point in enumerate(points):
+        colour = f"C{place % 10}"
+        axes.plot([point.low, point.high], [point.y, point.y], color=colour)
+        axes.plot([point.x], [point.y], "o", color=colour, label=point.label)
+    figure.legend(loc="outside lower center", frameon=False)
+    axes.margins(0.1)
+    axes.set_xlim(left=0)
     axes.set_xlabel(label)
     axes.set_ylabel("accuracy, %")
     return _svg(figure)
@@ -95,7 +104,6 @@ def _scatter(points: Sequence[_Point], label: str) -> Markup:
 def _svg(figure: Figure) -> Markup:
     figure.gca().spines[["top", "right"]].set_visible(False)
     stream, nothing = io.StringIO(), dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "kd-benchmark"}):
-        figure.savefig(stream, format="svg", metadata=nothing)
+    figure.savefig(stream, format="svg", metadata=nothing)
     drawn = stream.getvalue()
     return Markup(drawn[drawn.index("<svg") :])  # matplotlib escapes the texts
