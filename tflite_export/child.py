@@ -9,15 +9,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from tflite_export.errors import ExportError
+
+_FORESEEN = 3  # exit status
 
 
 def run_module(module: str, *arguments: str, task: str, timeout: float | None = None) -> str:
     """Runs `python -m module arguments` and returns what it printed.
 
     Args:
-        module: with its package; a failure that it foresees is its last line on stderr.
+        module: with its package; for a cause that it foresees it ends by `fail`.
         arguments: of the command line.
         task: what it does, for the error: "measuring student.tflite".
         timeout: seconds until it is killed; None waits for ever.
@@ -47,10 +50,18 @@ def run_module(module: str, *arguments: str, task: str, timeout: float | None = 
             f"{task} crashed the runtime ({_signal_name(-finished.returncode)}); the file is "
             f"damaged or asks for more memory than there is: export it again"
         )
+    last = (finished.stderr.strip().splitlines() or ["no message"])[-1]
+    if finished.returncode == _FORESEEN:
+        raise ExportError(last)
     if finished.returncode:
-        last = (finished.stderr.strip().splitlines() or ["no message"])[-1]
         raise ExportError(f"{task} ended with status {finished.returncode}: {last}")
     return finished.stdout
+
+
+def fail(problem: Exception) -> NoReturn:
+    """Ends a child for a cause that it foresaw; its parent raises the same text."""
+    print(" ".join(str(problem).split()), file=sys.stderr)
+    raise SystemExit(_FORESEEN)
 
 
 def _signal_name(number: int) -> str:

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from tflite_export.child import run_module
+from tflite_export.child import fail, run_module
 from tflite_export.errors import ExportError
 from tflite_export.tflite_model import load_interpreter
 
@@ -70,4 +70,4 @@ if __name__ == "__main__":
     try:
         print(json.dumps({"peak_memory_bytes": _measure(*sys.argv[1:])}))
     except ExportError as problem:
-        sys.exit(str(problem))
+        fail(problem)

@@ -22,12 +22,18 @@ def test_gives_what_is_printed(module):
     assert run_module(name, "ab", task="doubling") == "abab\n"
 
 
+def test_a_cause_that_the_child_foresaw_is_raised_as_it_is(module):
+    code = "from tflite_export.child import fail\nfail(ValueError('so\\nit is'))"
+    with pytest.raises(ExportError, match=r"^so it is$"):
+        run_module(module(code), task="measuring x")
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed the runtime .SIGSEGV"),
         ("import sys; sys.exit('first\\nlast')", "status 1: last"),
-        ("import os; os._exit(3)", "status 3: no message"),
+        ("import os; os._exit(4)", "status 4: no message"),
         ("import time; time.sleep(60)", "not over after 1 s"),
     ],
 )

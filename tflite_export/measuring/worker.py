@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from tflite_export.child import fail
 from tflite_export.errors import ExportError
 from tflite_export.measuring.result import Delegation, Reading
 from tflite_export.tflite_model import load_interpreter
@@ -130,5 +131,5 @@ def _random_input(path: str, detail: dict[str, Any], seed: int) -> np.ndarray:
 if __name__ == "__main__":
     try:
         print(json.dumps(repeat(**json.loads(sys.argv[1]))))
-    except (ExportError, ValueError, RuntimeError) as problem:
-        sys.exit(" ".join(str(problem).split()))
+    except ExportError as problem:
+        fail(problem)
