@@ -79,10 +79,8 @@ def _main(argv: list[str]) -> None:
             for backend in device.backends
         ]
         result = measure(device, models, settings, effort, profile=FLAGS.profile)
-    from tflite_export.measuring import table
-
-    print(table.text(result))
-    _write(result, targets)
+        # Before the device is left, which may fail: what was measured is kept.
+        _show(result, targets)
 
 
 @contextmanager
@@ -150,7 +148,10 @@ def _targets() -> tuple[Path, ...]:
     return path, path.with_suffix(".html")
 
 
-def _write(result: Result, targets: tuple[Path, ...]) -> None:
+def _show(result: Result, targets: tuple[Path, ...]) -> None:
+    from tflite_export.measuring import table
+
+    print(table.text(result))
     if not targets:
         return
     logging.set_verbosity(logging.WARNING)  # matplotlib tells of its fonts

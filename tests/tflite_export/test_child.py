@@ -5,6 +5,8 @@ import pytest
 from tflite_export.child import run_module
 from tflite_export.errors import ExportError
 
+pytestmark = pytest.mark.any_keras
+
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):

@@ -17,6 +17,8 @@ from tflite_export.measuring.result import (
     model_files,
 )
 
+pytestmark = pytest.mark.any_keras
+
 
 class MadeUp:
     """Model number n takes n times the time of the first; the device slows down with every read."""

@@ -4,6 +4,7 @@
 - `engine`: models in turn, A B A B, on any device.
 - `host`: this machine; `worker` is its child process.
 - `android`: a phone through `adb`; `phone` is what it tells of itself, `benchmark_binary` the tool
-  that runs there, `benchmark_tool` what that prints, `benchmark_proto` what it writes.
+  that runs there, `benchmark_tool` and `operator_profile` what that prints, `benchmark_proto` what
+  it writes; `android_app` runs the tool as an app.
 - `table` and `page`: for people; `published`: what others reported.
 """

@@ -36,7 +36,9 @@ class Host:
     def __init__(self, backends: Sequence[str] = ("xnnpack",), timeout: float = 600):
         self.backends = tuple(backends)
         self.timeout = timeout
-        self.notes = ["ai-edge-litert's Python runtime gives no profile of single operators."]
+        self.notes = [
+            "Times include the call from Python, which gives no profile of single operators."
+        ]
 
     def facts(self) -> dict[str, Any]:
         """The machine, and how busy it is: `load` is the number of programs that want a core."""
