@@ -18,11 +18,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-import tflite_export
 from kd_keras.errors import InputError
 from kd_keras.pipeline import config as configs
 from kd_keras.pipeline.progress import say
 from kd_keras.pipeline.workdir import read_json
+from tflite_export.measuring import engine
+from tflite_export.measuring.host import Host
+from tflite_export.measuring.result import Setting, model_files
 
 _NEEDED = ("get_table", "get_config")
 
@@ -195,23 +197,34 @@ def _result(report: dict[str, Any], recipe: str) -> dict[str, Any]:
     }
 
 
-def measure(table: Table, found: dict[str, dict[int, dict]], rounds: int = 5) -> None:
-    """Add to each result of the first seed its file's latency in microseconds.
+def measure(
+    table: Table, found: dict[str, dict[int, dict]], device: engine.Device | None = None
+) -> None:
+    """Add to each row's first result its file's latency, and its ratio to the first row's.
 
-    All files are measured in turn, so that what slows the machine down for a while meets them all.
-    A figure is the median over the rounds of the medians over runs.
+    All files take turns, so that what slows the machine down for a while meets them all.
+
+    Args:
+        table: The table.
+        found: What `results` gave; it is changed.
+        device: That runs the files; this host by default.
     """
-    files = {}
-    for name, by_seed in found.items():
-        for seed in list(by_seed)[:1]:
-            row = table.rows[name]
-            folder = table.folder(row["run"], seed) / "export"
-            files[name] = (by_seed[seed], folder / f"student_{row['file']}.tflite")
-    times: dict[str, list[float]] = {name: [] for name in files}
-    for _ in range(rounds):
-        for name, (_, path) in files.items():
-            figures = tflite_export.benchmark(path, threads=(1,))
-            times[name].append(figures.latency_us[0].median)
-    for name, (result, _) in files.items():
-        result["latency_us"] = statistics.median(times[name])
-        result["latency_us_rounds"] = times[name]
+    first = {name: min(by_seed) for name, by_seed in found.items() if by_seed}
+    files = {
+        name: table.folder(table.rows[name]["run"], seed)
+        / "export"
+        / f"student_{table.rows[name]['file']}.tflite"
+        for name, seed in first.items()
+    }
+    models = [
+        dataclasses.replace(model, name=name)
+        for name, model in zip(files, model_files(list(files.values())), strict=True)
+    ]
+    setting = Setting("xnnpack", threads=1)
+    result = engine.measure(device or Host(), models, [setting], engine.Effort())
+    for measured in result.measurements:
+        row = found[measured.model][first[measured.model]]
+        row["latency_us"] = statistics.median(r.median for r in measured.readings if r.median)
+        ratio = measured.ratio
+        row["latency_ratio"] = 1.0 if ratio is None else ratio.median
+        row["latency_ratio_range"] = [1.0, 1.0] if ratio is None else [ratio.low, ratio.high]

@@ -50,6 +50,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("File, kB", "bytes", _kilobytes),
     ("gzip, kB", "gzip_bytes", _kilobytes),
     ("Latency, µs", "latency_us", _microseconds),
+    ("of the first", "latency_ratio", lambda value: f"{value:.2f}"),
     ("Training, CPU s", "cpu_seconds", lambda value: f"{value:,.0f}"),
 )
 #: Columns whose spread over seeds means nothing.

@@ -11,6 +11,7 @@ import pytest
 import kd_keras as kd
 from kd_keras.pipeline import config as configs
 from kd_keras.pipeline import tables, tables_page
+from tflite_export.measuring.result import ModelFile, Reading
 
 pytestmark = pytest.mark.tf_keras
 
@@ -117,6 +118,34 @@ def test_the_figures_are_those_of_the_reports(table: tables.Table, tmp_path: pat
     raw = json.loads((tmp_path / "out" / "small.json").read_text())
     assert raw["rows"]["taught"]["0"]["accuracy"] == 0.95
     assert (tmp_path / "out" / "small.svg").read_text().count("pruned, distilled") >= 1
+
+
+class Clock:
+    """A device that takes as many microseconds as a file has bytes."""
+
+    kind, notes, backends, cores = "clock", (), ("xnnpack",), ("all",)
+
+    def facts(self) -> dict:
+        return {}
+
+    def read(self, model: ModelFile, setting: object, effort: object) -> tuple:
+        return Reading(runs=1, mean=model.bytes, median=float(model.bytes)), None
+
+    def peak_memory(self, model: object, setting: object) -> None:
+        return None
+
+
+def test_all_files_are_timed_in_turn(table: tables.Table) -> None:
+    report(table, "alone", 1, 0.9)
+    export = table.folder("alone", 1) / "export"
+    export.mkdir()
+    (export / "student_float32.tflite").write_bytes(b"1234")
+    (export / "student_int8.tflite").write_bytes(b"1")
+    found = tables.results(table, list(table.rows), [0, 1])
+    tables.measure(table, found, Clock())
+    assert (found["alone"][1]["latency_us"], found["ptq"][1]["latency_us"]) == (4.0, 1.0)
+    assert found["ptq"][1]["latency_ratio"] == 0.25
+    assert "| 0.25 |" in tables_page.markdown(table, found)
 
 
 @pytest.mark.parametrize(
