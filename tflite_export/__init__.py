@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tflite_export.cost import multiply_adds, parameters, sparsity
     from tflite_export.errors import ExportError
     from tflite_export.file_conversion import convert_file
+    from tflite_export.labels import read_labels
+    from tflite_export.preprocessing import Preprocessing
     from tflite_export.recipes import RECIPES, Recipe
     from tflite_export.tflite_model import TensorFacts, TFLiteModel
     from tflite_export.verification import Verification, verify
@@ -31,6 +33,7 @@ __all__ = [
     "Benchmark",
     "ExportError",
     "Latency",
+    "Preprocessing",
     "Recipe",
     "TFLiteModel",
     "TensorFacts",
@@ -40,6 +43,7 @@ __all__ = [
     "convert_file",
     "multiply_adds",
     "parameters",
+    "read_labels",
     "sparsity",
     "verify",
 ]
@@ -48,6 +52,7 @@ _HOME = {
     "Benchmark": "benchmarking",
     "ExportError": "errors",
     "Latency": "benchmarking",
+    "Preprocessing": "preprocessing",
     "RECIPES": "recipes",
     "Recipe": "recipes",
     "TFLiteModel": "tflite_model",
@@ -58,6 +63,7 @@ _HOME = {
     "convert_file": "file_conversion",
     "multiply_adds": "cost",
     "parameters": "cost",
+    "read_labels": "labels",
     "sparsity": "cost",
     "verify": "verification",
 }

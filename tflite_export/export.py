@@ -12,6 +12,8 @@ from absl import app, flags
 
 from tflite_export import recipes
 from tflite_export.errors import ExportError
+from tflite_export.labels import read_labels
+from tflite_export.preprocessing import parse
 from tflite_export.quiet import silenced_stderr
 
 FLAGS = flags.FLAGS
@@ -29,21 +31,24 @@ def run() -> None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     # Defined here, for a library that is imported beside another main must not claim their names.
-    flags.DEFINE_string(
-        "model", None, "A .keras or .h5 file, the folder of a SavedModel, or a float .tflite file."
+    text, numbers, switch = flags.DEFINE_string, flags.DEFINE_list, flags.DEFINE_bool
+    kinds = ", ".join(recipes.RECIPES)
+    defined = (
+        (text, "model", None, "A .keras, .h5 or float .tflite file, or a SavedModel's folder."),
+        (text, "recipe", "int8", f"One of {kinds}; int8@float:LAYER,LAYER keeps layers."),
+        (text, "output", None, "The .tflite file to write; a .json is written beside it."),
+        (text, "representative", None, "An .npy file of float32 images, for int activations."),
+        (text, "pixel_range", None, "What pixels became in training: 0..255, 0..1 or -1..1, say."),
+        (numbers, "mean", None, "Subtracted from them then: a number, or one a channel."),
+        (numbers, "std", None, "What they were divided by then: a number, or one a channel."),
+        (text, "channel_order", None, "RGB, BGR or gray; RGB or gray when not given."),
+        (text, "labels", None, "A text file with the names of the classes, one a line."),
+        (switch, "overwrite", False, "Replace files that are there."),
     )
-    flags.DEFINE_string(
-        "recipe",
-        "int8",
-        f"One of {', '.join(recipes.RECIPES)}; int8@float:LAYER,LAYER keeps layers.",
-    )
-    flags.DEFINE_string("output", None, "The .tflite file to write; a .json is written beside it.")
-    flags.DEFINE_string(
-        "representative", None, "An .npy file of float32 images, for recipes with int activations."
-    )
-    flags.DEFINE_bool("overwrite", False, "Replace files that are there.")
+    for define, name, default, meaning in defined:
+        define(name, default, meaning)
     flags.mark_flags_as_required(["model", "output"])
-    for name in ("model", "recipe", "output", "representative", "overwrite"):
+    for _, name, *_ in defined:
         FLAGS.register_key_flag_for_module(argv[0], FLAGS[name])  # --help shows these
     return FLAGS(argv)
 
@@ -52,6 +57,8 @@ def _main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise ExportError(f"unexpected argument {argv[1]!r}; use --model=FILE --output=FILE")
     recipes.get(FLAGS.recipe)
+    preprocessing = parse(FLAGS.pixel_range, FLAGS.mean, FLAGS.std, FLAGS.channel_order)
+    labels = None if FLAGS.labels is None else read_labels(FLAGS.labels)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with silenced_stderr():  # TensorFlow greets from C++
         from tflite_export.file_conversion import convert_file
@@ -61,6 +68,8 @@ def _main(argv: list[str]) -> None:
         FLAGS.output,
         FLAGS.recipe,
         representative=FLAGS.representative,
+        preprocessing=preprocessing,
+        labels=labels,
         overwrite=FLAGS.overwrite,
     )
     print(f"{path}: {path.stat().st_size} bytes, {FLAGS.recipe}; {path.with_suffix('.json').name}")

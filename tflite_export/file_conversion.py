@@ -1,28 +1,24 @@
 """From a model file of any kind to a .tflite file and its description."""
 
-import hashlib
-import importlib.metadata
 import json
 import os
-import platform
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tflite_export import recipes
 from tflite_export.conversion import keras_content
+from tflite_export.description import digest, feeding, origin
 from tflite_export.errors import ExportError
 from tflite_export.keras_file import load_keras_model
+from tflite_export.preprocessing import Preprocessing
 from tflite_export.quiet import silenced_stderr
 from tflite_export.recipes import Recipe
 from tflite_export.saved_model import saved_model_content
 from tflite_export.tflite_file import tflite_content
-from tflite_export.tflite_model import TensorFacts, TFLiteModel
+from tflite_export.tflite_model import TFLiteModel
 from tflite_export.writing import Content, refuse_existing, replacing, write_checked
-
-_PACKAGES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer", "numpy")
 
 
 def convert_file(
@@ -31,14 +27,17 @@ def convert_file(
     recipe: str = "int8",
     *,
     representative: str | os.PathLike[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    labels: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Writes a model file as .tflite file, and beside it a `.json` that says what it is.
 
     The description holds the recipe, the versions of what made the file, the SHA-256 of the file,
     of its source and of the representative data, and of input and output the name in the
-    signature, shape, format, scale and zero point. It holds no time and no folder: the same source
-    gives the same bytes.
+    signature, shape, format, scale and zero point. Where the preprocessing is known, it tells that
+    too, with code for Python and Kotlin that feeds the file accordingly. It holds no time and no
+    folder: the same source gives the same bytes.
 
     Args:
         source: a `.keras` or `.h5` file of a whole model, the folder of a SavedModel, or a
@@ -46,6 +45,8 @@ def convert_file(
         path: of the new file; the description has the same name with `.json`.
         recipe: see `tflite_export.convert`.
         representative: an `.npy` file with what `tflite_export.convert` takes.
+        preprocessing: what the model was trained with, for the description.
+        labels: names of the classes, in the order of the outputs; see `read_labels`.
         overwrite: replace files that are there.
 
     Returns:
@@ -66,14 +67,13 @@ def convert_file(
     with replacing(target.with_suffix(".json")) as described, replacing(target) as temporary:
         write_checked(made, temporary)
         description = {
-            "file": {"name": target.name, "bytes": len(made.data), "sha256": _digest(temporary)},
-            "recipe": asdict(chosen),
-            "source": {"name": source.name, "sha256": _digest(source)},
-            "representative": _representative_facts(representative, images),
-            "versions": _versions(),
-            **_tensors(temporary),
+            "file": {"name": target.name, "bytes": len(made.data), "sha256": digest(temporary)},
+            **origin(chosen, source, representative, images),
+            **feeding(target.name, TFLiteModel(temporary), preprocessing, labels),
         }
-        described.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        described.write_text(
+            json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
     return target
 
 
@@ -106,41 +106,3 @@ def _load_images(path: Path) -> np.ndarray:
             f"representative data {str(path)!r} holds several arrays; save one with numpy.save"
         )
     return images
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files of a folder."""
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    found = hashlib.sha256()
-    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
-        found.update(f"{file.relative_to(path).as_posix()}\0{_digest(file)}\n".encode())
-    return found.hexdigest()
-
-
-def _representative_facts(
-    path: str | os.PathLike[str] | None, images: np.ndarray | None
-) -> dict[str, Any] | None:
-    if path is None or images is None:
-        return None
-    return {"name": Path(path).name, "images": len(images), "sha256": _digest(Path(path))}
-
-
-def _versions() -> dict[str, str]:
-    installed = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"python": platform.python_version(), **installed}
-
-
-def _tensors(path: Path) -> dict[str, Any]:
-    model = TFLiteModel(path)
-    return {"input": _tensor(model.input), "output": _tensor(model.output)}
-
-
-def _tensor(facts: TensorFacts) -> dict[str, Any]:
-    return {
-        "name": facts.name,
-        "shape": list(facts.shape),
-        "dtype": np.dtype(facts.dtype).name,
-        "scale": facts.scale,
-        "zero_point": facts.zero_point,
-    }

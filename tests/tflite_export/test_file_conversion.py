@@ -227,14 +227,21 @@ def test_files_that_are_there_are_kept(files, tmp_path, one_line):
         tflite_export.convert_file(files / "net.tflite", tmp_path / "x.bin", "float16")
 
 
-def test_command_writes_file_and_description(files, int8_digits, tmp_path):
+def test_command_writes_file_and_description(files, int8_digits, tmp_path, tmp_path_factory):
+    labels = tmp_path_factory.mktemp("labels") / "labels.txt"
+    labels.write_text("".join(f"digit {digit}\n" for digit in range(10)))
     done = kd_export(
         f"--model={files / 'net.tflite'}",
         f"--output={tmp_path / 'x.tflite'}",
         f"--representative={files / 'images.npy'}",
+        *("--pixel_range=0..1", "--mean=0", "--std=1", "--channel_order=gray"),
+        f"--labels={labels}",
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{tmp_path / 'x.tflite'}: ")
+    told = json.loads((tmp_path / "x.json").read_text())
+    assert told["labels"][9] == "digit 9"
+    assert (told["preprocessing"]["pixel_range"], told["preprocessing"]["std"]) == ([0, 1], [1])
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["x.json", "x.tflite"]
     assert (tmp_path / "x.tflite").read_bytes() == int8_digits.read_bytes()
 
@@ -262,6 +269,7 @@ def test_command_keeps_files_unless_told(files, tmp_path):
         (["--model=a", "--output=x.tflite", "--recipe=int9"], "recipe 'int9' is unknown"),
         (["--model=a", "--output=x.tflite", "--speed=9"], "speed"),
         (["--model=a", "--output=x.tflite", "b"], "unexpected argument 'b'"),
+        (["--model=a", "--output=x.tflite", "--mean=0.5"], "need --pixel_range"),
     ],
 )
 def test_command_refuses_in_one_line(arguments, reason, tmp_path):

@@ -1,0 +1,112 @@
+"""What the `.json` beside a .tflite file says: where the file comes from and how to feed it."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tflite_export.labels import check_labels
+from tflite_export.preprocessing import Preprocessing
+from tflite_export.recipes import Recipe
+from tflite_export.snippets import snippets
+from tflite_export.tflite_model import TensorFacts, TFLiteModel
+
+_PACKAGES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer", "numpy")
+
+
+def origin(
+    recipe: Recipe,
+    source: Path,
+    representative: str | os.PathLike[str] | None,
+    images: np.ndarray | None,
+) -> dict[str, Any]:
+    """Tells what a file was made from, and by what.
+
+    Args:
+        recipe: that it was made by.
+        source: the model's file or folder.
+        representative: the file that `images` are from.
+        images: that ranges were taken from.
+    """
+    return {
+        "recipe": asdict(recipe),
+        "source": {"name": source.name, "sha256": digest(source)},
+        "representative": _representative_facts(representative, images),
+        "versions": _versions(),
+    }
+
+
+def feeding(
+    name: str,
+    model: TFLiteModel,
+    preprocessing: Preprocessing | None,
+    labels: Sequence[str] | None,
+) -> dict[str, Any]:
+    """Tells how a file is fed and read.
+
+    Args:
+        name: of the file.
+        model: the file.
+        preprocessing: what the model was trained with; None where it is not known.
+        labels: names of its classes, likewise.
+
+    Raises:
+        ExportError: preprocessing or labels do not fit the model.
+    """
+    if labels is not None:
+        check_labels(labels, model.output.shape)
+    told: dict[str, Any] = {
+        "input": _tensor(model.input),
+        "output": _tensor(model.output),
+        "labels": None if labels is None else list(labels),
+        "preprocessing": None,
+        "snippets": None,
+    }
+    if preprocessing is not None:
+        fitted = preprocessing.fitted(model.input.shape)
+        told["preprocessing"] = {
+            **asdict(fitted),
+            "pixel_mean": fitted.pixel_mean,
+            "pixel_std": fitted.pixel_std,
+        }
+        told["snippets"] = snippets(name, model.input, model.output, fitted)
+    return told
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files of a folder."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
+        found.update(f"{file.relative_to(path).as_posix()}\0{digest(file)}\n".encode())
+    return found.hexdigest()
+
+
+def _representative_facts(
+    path: str | os.PathLike[str] | None, images: np.ndarray | None
+) -> dict[str, Any] | None:
+    if path is None or images is None:
+        return None
+    return {"name": Path(path).name, "images": len(images), "sha256": digest(Path(path))}
+
+
+def _versions() -> dict[str, str]:
+    installed = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **installed}
+
+
+def _tensor(facts: TensorFacts) -> dict[str, Any]:
+    return {
+        "name": facts.name,
+        "shape": list(facts.shape),
+        "dtype": np.dtype(facts.dtype).name,
+        "scale": facts.scale,
+        "zero_point": facts.zero_point,
+    }
