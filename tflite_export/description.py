@@ -5,12 +5,13 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tflite_export.ends import Ends, read_output
 from tflite_export.labels import check_labels
 from tflite_export.preprocessing import Preprocessing
 from tflite_export.recipes import Recipe
@@ -18,6 +19,21 @@ from tflite_export.snippets import snippets
 from tflite_export.tflite_model import TensorFacts, TFLiteModel
 
 _PACKAGES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer", "numpy")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a model beside its file.
+
+    Attributes:
+        preprocessing: what it was trained with; None where that is not known.
+        labels: names of its classes, likewise.
+        ends: what was put around its graph.
+    """
+
+    preprocessing: Preprocessing | None
+    labels: Sequence[str] | None
+    ends: Ends
 
 
 def origin(
@@ -42,40 +58,37 @@ def origin(
     }
 
 
-def feeding(
-    name: str,
-    model: TFLiteModel,
-    preprocessing: Preprocessing | None,
-    labels: Sequence[str] | None,
-) -> dict[str, Any]:
+def feeding(name: str, path: Path, known: Known) -> dict[str, Any]:
     """Tells how a file is fed and read.
 
     Args:
         name: of the file.
-        model: the file.
-        preprocessing: what the model was trained with; None where it is not known.
-        labels: names of its classes, likewise.
+        path: where it lies, perhaps under another name yet.
+        known: what the file itself does not tell.
 
     Raises:
         ExportError: preprocessing or labels do not fit the model.
     """
-    if labels is not None:
-        check_labels(labels, model.output.shape)
+    model = TFLiteModel(path)
+    form, classes = read_output(path.read_bytes())
+    if known.labels is not None:
+        check_labels(known.labels, classes)
     told: dict[str, Any] = {
         "input": _tensor(model.input),
-        "output": _tensor(model.output),
-        "labels": None if labels is None else list(labels),
+        "output": {**_tensor(model.output), "form": form or known.ends.output_form},
+        "labels": None if known.labels is None else list(known.labels),
         "preprocessing": None,
         "snippets": None,
     }
-    if preprocessing is not None:
-        fitted = preprocessing.fitted(model.input.shape)
+    if known.preprocessing is not None:
+        fitted, inside = known.preprocessing.fitted(model.input.shape), known.ends.preprocessing
         told["preprocessing"] = {
             **asdict(fitted),
             "pixel_mean": fitted.pixel_mean,
             "pixel_std": fitted.pixel_std,
+            "in_the_file": inside is not None,
         }
-        told["snippets"] = snippets(name, model.input, model.output, fitted)
+        told["snippets"] = snippets(name, model.input, model.output, fitted, inside is not None)
     return told
 
 

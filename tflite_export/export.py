@@ -43,6 +43,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
         (numbers, "std", None, "What they were divided by then: a number, or one a channel."),
         (text, "channel_order", None, "RGB, BGR or gray; RGB or gray when not given."),
         (text, "labels", None, "A text file with the names of the classes, one a line."),
+        (switch, "with_preprocessing", False, "The file takes pixels, uint8, and does it itself."),
+        (text, "output_form", None, f"One of {', '.join(recipes.OUTPUT_FORMS)}; the model's own."),
         (switch, "overwrite", False, "Replace files that are there."),
     )
     for define, name, default, meaning in defined:
@@ -70,6 +72,8 @@ def _main(argv: list[str]) -> None:
         representative=FLAGS.representative,
         preprocessing=preprocessing,
         labels=labels,
+        with_preprocessing=FLAGS.with_preprocessing,
+        output_form=FLAGS.output_form,
         overwrite=FLAGS.overwrite,
     )
     print(f"{path}: {path.stat().st_size} bytes, {FLAGS.recipe}; {path.with_suffix('.json').name}")

@@ -9,7 +9,8 @@ import numpy as np
 
 from tflite_export import recipes
 from tflite_export.conversion import keras_content
-from tflite_export.description import digest, feeding, origin
+from tflite_export.description import Known, digest, feeding, origin
+from tflite_export.ends import Ends
 from tflite_export.errors import ExportError
 from tflite_export.keras_file import load_keras_model
 from tflite_export.preprocessing import Preprocessing
@@ -17,7 +18,6 @@ from tflite_export.quiet import silenced_stderr
 from tflite_export.recipes import Recipe
 from tflite_export.saved_model import saved_model_content
 from tflite_export.tflite_file import tflite_content
-from tflite_export.tflite_model import TFLiteModel
 from tflite_export.writing import Content, refuse_existing, replacing, write_checked
 
 
@@ -29,6 +29,8 @@ def convert_file(
     representative: str | os.PathLike[str] | None = None,
     preprocessing: Preprocessing | None = None,
     labels: Sequence[str] | None = None,
+    with_preprocessing: bool = False,
+    output_form: str | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Writes a model file as .tflite file, and beside it a `.json` that says what it is.
@@ -47,6 +49,9 @@ def convert_file(
         representative: an `.npy` file with what `tflite_export.convert` takes.
         preprocessing: what the model was trained with, for the description.
         labels: names of the classes, in the order of the outputs; see `read_labels`.
+        with_preprocessing: the file takes pixels, uint8 from 0 to 255, and preprocesses them
+            itself.
+        output_form: see `tflite_export.convert`.
         overwrite: replace files that are there.
 
     Returns:
@@ -59,17 +64,24 @@ def convert_file(
     source, target, chosen = Path(source), Path(path), recipes.get(recipe)
     if target.suffix != ".tflite":
         raise ExportError(f"output {str(target)!r} is no .tflite file; give it that ending")
+    if with_preprocessing and preprocessing is None:
+        raise ExportError(
+            "with_preprocessing needs to know what the model was trained with; give --pixel_range, "
+            "and --mean and --std where there were some"
+        )
+    ends = Ends(preprocessing if with_preprocessing else None, output_form)
     refuse_existing([target, target.with_suffix(".json")], overwrite)
     if not source.exists():
         raise ExportError(f"model {str(source)!r} does not exist")
     images = None if representative is None else _load_images(Path(representative))
     made = _content(source, chosen, images)
     with replacing(target.with_suffix(".json")) as described, replacing(target) as temporary:
-        write_checked(made, temporary)
+        write_checked(made, temporary, ends)
+        size, known = temporary.stat().st_size, Known(preprocessing, labels, ends)
         description = {
-            "file": {"name": target.name, "bytes": len(made.data), "sha256": digest(temporary)},
+            "file": {"name": target.name, "bytes": size, "sha256": digest(temporary)},
             **origin(chosen, source, representative, images),
-            **feeding(target.name, TFLiteModel(temporary), preprocessing, labels),
+            **feeding(target.name, temporary, known),
         }
         described.write_text(
             json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"

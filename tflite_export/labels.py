@@ -27,18 +27,18 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return labels
 
 
-def check_labels(labels: Sequence[str], outputs: Sequence[int]) -> None:
+def check_labels(labels: Sequence[str], classes: int) -> None:
     """Holds the names against a model's output.
 
     Args:
         labels: one a class.
-        outputs: shape of the model's output, with the batch.
+        classes: how many outputs the model has.
 
     Raises:
         ExportError: there are more or fewer than outputs.
     """
-    if len(labels) != outputs[-1]:
+    if len(labels) != classes:
         raise ExportError(
             f"there are {len(labels)} labels, from {labels[0]!r} to {labels[-1]!r}, for "
-            f"{outputs[-1]} outputs; give one a line for each output, in the order of training"
+            f"{classes} outputs; give one a line for each output, in the order of training"
         )

@@ -15,12 +15,17 @@ _READ = {
     "int8": "stored.get().toFloat()",
     "uint8": "(stored.get().toInt() and 0xFF).toFloat()",
     "int16": "stored.getShort().toFloat()",
+    "int32": "stored.getInt().toFloat()",
 }
 _WRITE = {"int8": ("put", "toByte"), "uint8": ("put", "toByte"), "int16": ("putShort", "toShort")}
 
 
 def snippets(
-    file: str, fed: TensorFacts, given: TensorFacts, preprocessing: Preprocessing
+    file: str,
+    fed: TensorFacts,
+    given: TensorFacts,
+    preprocessing: Preprocessing,
+    in_the_file: bool = False,
 ) -> dict[str, str]:
     """Writes code that makes a file's outputs from a picture.
 
@@ -29,6 +34,7 @@ def snippets(
         fed: its input, (1, height, width, channels).
         given: its output.
         preprocessing: fitted to the input.
+        in_the_file: the file does it itself.
 
     Returns:
         The code by language, `python` and `kotlin`.
@@ -43,6 +49,8 @@ def snippets(
         "order": preprocessing.channel_order,
         "mean": list(preprocessing.pixel_mean),
         "std": list(preprocessing.pixel_std),
+        "in_the_file": in_the_file,
+        "number": given.shape == (1,),
         "classes": len(given.shape) == 2,
         "input_bytes": math.prod(fed.shape) * fed.dtype.itemsize,
         "output_bytes": math.prod(given.shape) * given.dtype.itemsize,

@@ -69,6 +69,7 @@ def test_description_holds_the_facts(told, pixels):
         "channel_order": "gray",
         "pixel_mean": [0.0],
         "pixel_std": [255.0],
+        "in_the_file": False,
     }
     file = tflite_export.TFLiteModel(folder / "net.tflite")
     assert description["input"]["scale"] == file.input.scale
