@@ -12,6 +12,7 @@ from tflite_export.converter import check_input_name, to_tflite
 from tflite_export.ends import Ends
 from tflite_export.errors import ExportError, one_line
 from tflite_export.file_facts import read_facts
+from tflite_export.input_range import check_learned
 from tflite_export.preprocessing import Preprocessing
 from tflite_export.quiet import silenced_stderr
 from tflite_export.recipes import Recipe
@@ -119,13 +120,16 @@ def _check_model(model: Any, recipe: Recipe) -> None:
 
 def _representative(model: Any, recipe: Recipe, given: Any) -> np.ndarray | None:
     """The images to quantize with; None where the model or the recipe needs none."""
-    return quantization.representative_for(
+    images = quantization.representative_for(
         recipe,
         given,
         tuple(model.inputs[0].shape)[1:],
         f"model {model.name!r}",
         learned=keras_model.is_quantization_aware(model),
     )
+    if images is not None:
+        check_learned(images, model)
+    return images
 
 
 def _serving_function(model: Any, input_name: str, output_name: str) -> Any:

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from tflite_export.ends import Ends, read_output
 from tflite_export.labels import check_labels
 from tflite_export.preprocessing import Preprocessing
 from tflite_export.recipes import Recipe
+from tflite_export.representative import Representative
 from tflite_export.snippets import snippets
 from tflite_export.tflite_model import TensorFacts, TFLiteModel
 
@@ -39,21 +39,22 @@ class Known:
 def origin(
     recipe: Recipe,
     source: Path,
-    representative: str | os.PathLike[str] | None,
-    images: np.ndarray | None,
+    representative: Representative | None,
 ) -> dict[str, Any]:
     """Tells what a file was made from, and by what.
 
     Args:
         recipe: that it was made by.
         source: the model's file or folder.
-        representative: the file that `images` are from.
-        images: that ranges were taken from.
+        representative: data that ranges were taken from.
     """
+    data = None
+    if representative is not None:
+        data = {"name": representative.name, **representative.facts, **representative.chosen}
     return {
         "recipe": asdict(recipe),
         "source": {"name": source.name, "sha256": digest(source)},
-        "representative": _representative_facts(representative, images),
+        "representative": data,
         "versions": _versions(),
     }
 
@@ -100,14 +101,6 @@ def digest(path: Path) -> str:
     for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
         found.update(f"{file.relative_to(path).as_posix()}\0{digest(file)}\n".encode())
     return found.hexdigest()
-
-
-def _representative_facts(
-    path: str | os.PathLike[str] | None, images: np.ndarray | None
-) -> dict[str, Any] | None:
-    if path is None or images is None:
-        return None
-    return {"name": Path(path).name, "images": len(images), "sha256": digest(Path(path))}
 
 
 def _versions() -> dict[str, str]:

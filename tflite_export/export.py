@@ -31,13 +31,16 @@ def run() -> None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     # Defined here, for a library that is imported beside another main must not claim their names.
-    text, numbers, switch = flags.DEFINE_string, flags.DEFINE_list, flags.DEFINE_bool
+    text, numbers = flags.DEFINE_string, flags.DEFINE_list
+    whole, switch = flags.DEFINE_integer, flags.DEFINE_bool
     kinds = ", ".join(recipes.RECIPES)
     defined = (
         (text, "model", None, "A .keras, .h5 or float .tflite file, or a SavedModel's folder."),
         (text, "recipe", "int8", f"One of {kinds}; int8@float:LAYER,LAYER keeps layers."),
         (text, "output", None, "The .tflite file to write; a .json is written beside it."),
-        (text, "representative", None, "An .npy file of float32 images, for int activations."),
+        (text, "representative", None, "An .npy file of images, or a folder with one for a class."),
+        (whole, "representative_count", None, "How many of them; all, or 500 of a folder."),
+        (whole, "seed", 0, "Of their choice."),
         (text, "pixel_range", None, "What pixels became in training: 0..255, 0..1 or -1..1, say."),
         (numbers, "mean", None, "Subtracted from them then: a number, or one a channel."),
         (numbers, "std", None, "What they were divided by then: a number, or one a channel."),
@@ -70,6 +73,8 @@ def _main(argv: list[str]) -> None:
         FLAGS.output,
         FLAGS.recipe,
         representative=FLAGS.representative,
+        representative_count=FLAGS.representative_count,
+        seed=FLAGS.seed,
         preprocessing=preprocessing,
         labels=labels,
         with_preprocessing=FLAGS.with_preprocessing,

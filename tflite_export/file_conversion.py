@@ -5,8 +5,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from tflite_export import recipes
 from tflite_export.conversion import keras_content
 from tflite_export.description import Known, digest, feeding, origin
@@ -16,6 +14,7 @@ from tflite_export.keras_file import load_keras_model
 from tflite_export.preprocessing import Preprocessing
 from tflite_export.quiet import silenced_stderr
 from tflite_export.recipes import Recipe
+from tflite_export.representative import Representative, load_representative
 from tflite_export.saved_model import saved_model_content
 from tflite_export.tflite_file import tflite_content
 from tflite_export.writing import Content, refuse_existing, replacing, write_checked
@@ -27,6 +26,8 @@ def convert_file(
     recipe: str = "int8",
     *,
     representative: str | os.PathLike[str] | None = None,
+    representative_count: int | None = None,
+    seed: int = 0,
     preprocessing: Preprocessing | None = None,
     labels: Sequence[str] | None = None,
     with_preprocessing: bool = False,
@@ -46,7 +47,11 @@ def convert_file(
             `.tflite` file in float32.
         path: of the new file; the description has the same name with `.json`.
         recipe: see `tflite_export.convert`.
-        representative: an `.npy` file with what `tflite_export.convert` takes.
+        representative: an `.npy` file with what `tflite_export.convert` takes, or a folder with a
+            sub-folder of pictures for each class, which are resized and preprocessed.
+        representative_count: how many images of it to take, at random, of a folder the same number
+            of each class; when not given, all of a file and 500 of a folder.
+        seed: of that choice.
         preprocessing: what the model was trained with, for the description.
         labels: names of the classes, in the order of the outputs; see `read_labels`.
         with_preprocessing: the file takes pixels, uint8 from 0 to 255, and preprocesses them
@@ -73,14 +78,18 @@ def convert_file(
     refuse_existing([target, target.with_suffix(".json")], overwrite)
     if not source.exists():
         raise ExportError(f"model {str(source)!r} does not exist")
-    images = None if representative is None else _load_images(Path(representative))
-    made = _content(source, chosen, images)
+    data = None
+    if representative is None and representative_count is not None:
+        raise ExportError("representative_count is given without data; give --representative too")
+    if representative is not None:
+        data = load_representative(Path(representative), preprocessing, representative_count, seed)
+    made = _content(source, chosen, data)
     with replacing(target.with_suffix(".json")) as described, replacing(target) as temporary:
         write_checked(made, temporary, ends)
         size, known = temporary.stat().st_size, Known(preprocessing, labels, ends)
         description = {
             "file": {"name": target.name, "bytes": size, "sha256": digest(temporary)},
-            **origin(chosen, source, representative, images),
+            **origin(chosen, source, data),
             **feeding(target.name, temporary, known),
         }
         described.write_text(
@@ -89,32 +98,16 @@ def convert_file(
     return target
 
 
-def _content(source: Path, recipe: Recipe, images: np.ndarray | None) -> Content:
+def _content(source: Path, recipe: Recipe, data: Representative | None) -> Content:
     if (source / "saved_model.pb").is_file():
-        return saved_model_content(source, recipe, images)
+        return saved_model_content(source, recipe, data)
     if source.is_file() and source.suffix in (".keras", ".h5", ".hdf5"):
         with silenced_stderr():
             model = load_keras_model(source)
-        return keras_content(model, recipe, images)
+        return keras_content(model, recipe, data)
     if source.is_file() and source.suffix == ".tflite":
-        return tflite_content(source, recipe, images)
+        return tflite_content(source, recipe, data)
     raise ExportError(
         f"model {str(source)!r} is of no known kind; give a .keras, .h5 or .tflite file or the "
         f"folder of a SavedModel"
     )
-
-
-def _load_images(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise ExportError(f"representative data {str(path)!r} is no file; give an .npy file")
-    try:
-        images = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ExportError(
-            f"representative data {str(path)!r} cannot be read: {error}; save it with numpy.save"
-        ) from error
-    if not isinstance(images, np.ndarray):
-        raise ExportError(
-            f"representative data {str(path)!r} holds several arrays; save one with numpy.save"
-        )
-    return images
