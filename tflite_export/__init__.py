@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tflite_export.errors import ExportError
     from tflite_export.file_conversion import convert_file
     from tflite_export.labels import read_labels
+    from tflite_export.metadata import Card
     from tflite_export.preprocessing import Preprocessing
     from tflite_export.recipes import RECIPES, Recipe
     from tflite_export.tflite_model import TensorFacts, TFLiteModel
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RECIPES",
     "Benchmark",
+    "Card",
     "ExportError",
     "Latency",
     "Preprocessing",
@@ -50,6 +52,7 @@ __all__ = [
 
 _HOME = {
     "Benchmark": "benchmarking",
+    "Card": "metadata",
     "ExportError": "errors",
     "Latency": "benchmarking",
     "Preprocessing": "preprocessing",

@@ -12,6 +12,7 @@ import numpy as np
 
 from tflite_export.ends import Ends, read_output
 from tflite_export.labels import check_labels
+from tflite_export.metadata import Card
 from tflite_export.preprocessing import Preprocessing
 from tflite_export.recipes import Recipe
 from tflite_export.representative import Representative
@@ -29,11 +30,19 @@ class Known:
         preprocessing: what it was trained with; None where that is not known.
         labels: names of its classes, likewise.
         ends: what was put around its graph.
+        card: who made it.
     """
 
     preprocessing: Preprocessing | None
     labels: Sequence[str] | None
     ends: Ends
+    card: Card
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is anything to tell others in metadata."""
+        known = (self.preprocessing, self.labels)
+        return self.card != Card() or known != (None, None)
 
 
 def origin(
@@ -76,6 +85,7 @@ def feeding(name: str, path: Path, known: Known) -> dict[str, Any]:
         check_labels(known.labels, classes)
     told: dict[str, Any] = {
         "input": _tensor(model.input),
+        "card": asdict(known.card),
         "output": {**_tensor(model.output), "form": form or known.ends.output_form},
         "labels": None if known.labels is None else list(known.labels),
         "preprocessing": None,

@@ -33,21 +33,30 @@ def _parse_flags(argv: list[str]) -> list[str]:
     # Defined here, for a library that is imported beside another main must not claim their names.
     text, numbers = flags.DEFINE_string, flags.DEFINE_list
     whole, switch = flags.DEFINE_integer, flags.DEFINE_bool
-    kinds = ", ".join(recipes.RECIPES)
+    kinds, forms = ", ".join(recipes.RECIPES), ", ".join(recipes.OUTPUT_FORMS)
     defined = (
         (text, "model", None, "A .keras, .h5 or float .tflite file, or a SavedModel's folder."),
         (text, "recipe", "int8", f"One of {kinds}; int8@float:LAYER,LAYER keeps layers."),
         (text, "output", None, "The .tflite file to write; a .json is written beside it."),
-        (text, "representative", None, "An .npy file of images, or a folder with one for a class."),
-        (whole, "representative_count", None, "How many of them; all, or 500 of a folder."),
-        (whole, "seed", 0, "Of their choice."),
-        (text, "pixel_range", None, "What pixels became in training: 0..255, 0..1 or -1..1, say."),
-        (numbers, "mean", None, "Subtracted from them then: a number, or one a channel."),
-        (numbers, "std", None, "What they were divided by then: a number, or one a channel."),
+        (text, "representative", None, "An .npy file of images, or a folder with one a class."),
+        (whole, "representative_count", None, "How many images; all of a file, 500 of a folder."),
+        (whole, "seed", 0, "Of the choice of representative images."),
+        (text, "pixel_range", None, "What pixels were scaled to in training: 0..255 or 0..1."),
+        (numbers, "mean", None, "Subtracted from the scaled pixels: a number, or one a channel."),
+        (numbers, "std", None, "Divided by after that: a number, or one a channel."),
         (text, "channel_order", None, "RGB, BGR or gray; RGB or gray when not given."),
         (text, "labels", None, "A text file with the names of the classes, one a line."),
-        (switch, "with_preprocessing", False, "The file takes pixels, uint8, and does it itself."),
-        (text, "output_form", None, f"One of {', '.join(recipes.OUTPUT_FORMS)}; the model's own."),
+        (switch, "with_preprocessing", False, "The file takes uint8 pixels and normalises."),
+        (
+            text,
+            "output_form",
+            None,
+            f"One of {forms}; the model's own by default.",
+        ),
+        (text, "model_name", None, "The model's name, for the metadata of the file."),
+        (text, "author", None, "The model's author, for the metadata."),
+        (text, "license", None, "The model's licence, for the metadata: Apache-2.0, say."),
+        (text, "model_version", None, "The model's version, for the metadata."),
         (switch, "overwrite", False, "Replace files that are there."),
     )
     for define, name, default, meaning in defined:
@@ -67,6 +76,7 @@ def _main(argv: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with silenced_stderr():  # TensorFlow greets from C++
         from tflite_export.file_conversion import convert_file
+        from tflite_export.metadata import Card
 
     path = convert_file(
         FLAGS.model,
@@ -79,6 +89,7 @@ def _main(argv: list[str]) -> None:
         labels=labels,
         with_preprocessing=FLAGS.with_preprocessing,
         output_form=FLAGS.output_form,
+        card=Card(FLAGS.model_name, FLAGS.author, FLAGS.license, FLAGS.model_version),
         overwrite=FLAGS.overwrite,
     )
     print(f"{path}: {path.stat().st_size} bytes, {FLAGS.recipe}; {path.with_suffix('.json').name}")

@@ -11,12 +11,14 @@ from tflite_export.description import Known, digest, feeding, origin
 from tflite_export.ends import Ends
 from tflite_export.errors import ExportError
 from tflite_export.keras_file import load_keras_model
+from tflite_export.metadata import Card, with_metadata
 from tflite_export.preprocessing import Preprocessing
 from tflite_export.quiet import silenced_stderr
 from tflite_export.recipes import Recipe
 from tflite_export.representative import Representative, load_representative
 from tflite_export.saved_model import saved_model_content
 from tflite_export.tflite_file import tflite_content
+from tflite_export.tflite_model import TFLiteModel
 from tflite_export.writing import Content, refuse_existing, replacing, write_checked
 
 
@@ -32,6 +34,7 @@ def convert_file(
     labels: Sequence[str] | None = None,
     with_preprocessing: bool = False,
     output_form: str | None = None,
+    card: Card | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Writes a model file as .tflite file, and beside it a `.json` that says what it is.
@@ -39,8 +42,9 @@ def convert_file(
     The description holds the recipe, the versions of what made the file, the SHA-256 of the file,
     of its source and of the representative data, and of input and output the name in the
     signature, shape, format, scale and zero point. Where the preprocessing is known, it tells that
-    too, with code for Python and Kotlin that feeds the file accordingly. It holds no time and no
-    folder: the same source gives the same bytes.
+    too, with code for Python and Kotlin that feeds the file accordingly. Preprocessing, labels and
+    card stand in the file as well, as TFLite metadata. Neither holds a time or a folder: the same
+    source gives the same bytes.
 
     Args:
         source: a `.keras` or `.h5` file of a whole model, the folder of a SavedModel, or a
@@ -57,6 +61,7 @@ def convert_file(
         with_preprocessing: the file takes pixels, uint8 from 0 to 255, and preprocesses them
             itself.
         output_form: see `tflite_export.convert`.
+        card: name, author, licence and version of the model.
         overwrite: replace files that are there.
 
     Returns:
@@ -86,16 +91,27 @@ def convert_file(
     made = _content(source, chosen, data)
     with replacing(target.with_suffix(".json")) as described, replacing(target) as temporary:
         write_checked(made, temporary, ends)
-        size, known = temporary.stat().st_size, Known(preprocessing, labels, ends)
+        known = Known(preprocessing, labels, ends, card or Card())
+        told = feeding(target.name, temporary, known)
+        _tell_inside(temporary, known)
+        size = temporary.stat().st_size
         description = {
             "file": {"name": target.name, "bytes": size, "sha256": digest(temporary)},
             **origin(chosen, source, data),
-            **feeding(target.name, temporary, known),
+            **told,
         }
         described.write_text(
             json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
     return target
+
+
+def _tell_inside(path: Path, known: Known) -> None:
+    if known.anything:
+        inside = known.ends.preprocessing is not None
+        told = (known.card, known.preprocessing, known.labels, inside)
+        path.write_bytes(with_metadata(path.read_bytes(), TFLiteModel(path), *told))
+        TFLiteModel(path)  # still loads
 
 
 def _content(source: Path, recipe: Recipe, data: Representative | None) -> Content:

@@ -227,7 +227,9 @@ def test_files_that_are_there_are_kept(files, tmp_path, one_line):
         tflite_export.convert_file(files / "net.tflite", tmp_path / "x.bin", "float16")
 
 
-def test_command_writes_file_and_description(files, int8_digits, tmp_path, tmp_path_factory):
+def test_command_writes_file_and_description(
+    files, digits, int8_digits, tmp_path, tmp_path_factory
+):
     labels = tmp_path_factory.mktemp("labels") / "labels.txt"
     labels.write_text("".join(f"digit {digit}\n" for digit in range(10)))
     done = kd_export(
@@ -235,15 +237,26 @@ def test_command_writes_file_and_description(files, int8_digits, tmp_path, tmp_p
         f"--output={tmp_path / 'x.tflite'}",
         f"--representative={files / 'images.npy'}",
         *("--pixel_range=0..1", "--mean=0", "--std=1", "--channel_order=gray"),
-        f"--labels={labels}",
+        *(f"--labels={labels}", "--model_name=Digits", "--author=A", "--license=MIT"),
+        "--model_version=1.2",
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{tmp_path / 'x.tflite'}: ")
     told = json.loads((tmp_path / "x.json").read_text())
+    assert told["card"] == {
+        "name": "Digits",
+        "author": "A",
+        "license": "MIT",
+        "version": "1.2",
+    }
     assert told["labels"][9] == "digit 9"
     assert (told["preprocessing"]["pixel_range"], told["preprocessing"]["std"]) == ([0, 1], [1])
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["x.json", "x.tflite"]
-    assert (tmp_path / "x.tflite").read_bytes() == int8_digits.read_bytes()
+    outputs, expected = (
+        tflite_export.TFLiteModel(path).predict(digits.images)
+        for path in (tmp_path / "x.tflite", int8_digits)
+    )
+    np.testing.assert_array_equal(outputs, expected)
 
 
 @pytest.mark.slow
