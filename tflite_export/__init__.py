@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tflite_export.auto import Examples
     from tflite_export.benchmarking import Benchmark, Latency, benchmark
     from tflite_export.conversion import convert
     from tflite_export.cost import multiply_adds, parameters, sparsity
@@ -33,6 +34,7 @@ __all__ = [
     "RECIPES",
     "Benchmark",
     "Card",
+    "Examples",
     "ExportError",
     "Latency",
     "Preprocessing",
@@ -53,6 +55,7 @@ __all__ = [
 _HOME = {
     "Benchmark": "benchmarking",
     "Card": "metadata",
+    "Examples": "auto",
     "ExportError": "errors",
     "Latency": "benchmarking",
     "Preprocessing": "preprocessing",

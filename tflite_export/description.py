@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tflite_export.auto import Examples, Trial
 from tflite_export.ends import Ends, read_output
 from tflite_export.labels import check_labels
 from tflite_export.metadata import Card
@@ -65,6 +66,24 @@ def origin(
         "source": {"name": source.name, "sha256": digest(source)},
         "representative": data,
         "versions": _versions(),
+    }
+
+
+def choice(
+    tried: Sequence[Trial] | None, examples: Examples | None, source: Path
+) -> dict[str, Any] | None:
+    """Tells how the recipe was chosen; None where the user named it."""
+    if tried is None or examples is None:
+        return None
+    rows = [asdict(trial) for trial in tried]
+    for row in rows:  # no folders
+        row["reason"] = row["reason"] and row["reason"].replace(str(source), source.name)
+    return {
+        "score": examples.score,
+        "floor": examples.floor,
+        "images": len(examples.images),
+        "sha256": hashlib.sha256(np.ascontiguousarray(examples.images).tobytes()).hexdigest(),
+        "tried": rows,
     }
 
 

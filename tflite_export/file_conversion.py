@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tflite_export import recipes
+from tflite_export.auto import Examples, smallest
 from tflite_export.conversion import keras_content
-from tflite_export.description import Known, digest, feeding, origin
+from tflite_export.description import Known, choice, digest, feeding, origin
 from tflite_export.ends import Ends
 from tflite_export.errors import ExportError
 from tflite_export.keras_file import load_keras_model
 from tflite_export.metadata import Card, with_metadata
 from tflite_export.preprocessing import Preprocessing
 from tflite_export.quiet import silenced_stderr
-from tflite_export.recipes import Recipe
+from tflite_export.recipes import AUTO, Recipe
 from tflite_export.representative import Representative, load_representative
 from tflite_export.saved_model import saved_model_content
 from tflite_export.tflite_file import tflite_content
@@ -35,6 +36,7 @@ def convert_file(
     with_preprocessing: bool = False,
     output_form: str | None = None,
     card: Card | None = None,
+    examples: Examples | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Writes a model file as .tflite file, and beside it a `.json` that says what it is.
@@ -50,7 +52,8 @@ def convert_file(
         source: a `.keras` or `.h5` file of a whole model, the folder of a SavedModel, or a
             `.tflite` file in float32.
         path: of the new file; the description has the same name with `.json`.
-        recipe: see `tflite_export.convert`.
+        recipe: see `tflite_export.convert`; or `auto`: those of `auto.TRIED` are tried, and the
+            one with the smallest file that `examples` find good enough is taken.
         representative: an `.npy` file with what `tflite_export.convert` takes, or a folder with a
             sub-folder of pictures for each class, which are resized and preprocessed.
         representative_count: how many images of it to take, at random, of a folder the same number
@@ -62,24 +65,21 @@ def convert_file(
             itself.
         output_form: see `tflite_export.convert`.
         card: name, author, licence and version of the model.
+        examples: that decide in recipe `auto`.
         overwrite: replace files that are there.
 
     Returns:
         The path of the file.
 
     Raises:
-        ExportError: a file is missing, damaged, of another kind or there already, or see
-            `tflite_export.convert`. Nothing is left behind then.
+        ExportError: a file is missing, damaged, of another kind or there already, no recipe is good
+            enough, or see `tflite_export.convert`. Nothing is left behind then.
     """
-    source, target, chosen = Path(source), Path(path), recipes.get(recipe)
-    if target.suffix != ".tflite":
-        raise ExportError(f"output {str(target)!r} is no .tflite file; give it that ending")
-    if with_preprocessing and preprocessing is None:
-        raise ExportError(
-            "with_preprocessing needs to know what the model was trained with; give --pixel_range, "
-            "and --mean and --std where there were some"
-        )
+    source, target = Path(source), Path(path)
+    chosen = None if recipe == AUTO else recipes.get(recipe)
+    _check_options(target, chosen, examples, preprocessing, with_preprocessing)
     ends = Ends(preprocessing if with_preprocessing else None, output_form)
+    known = Known(preprocessing, labels, ends, card or Card())
     refuse_existing([target, target.with_suffix(".json")], overwrite)
     if not source.exists():
         raise ExportError(f"model {str(source)!r} does not exist")
@@ -88,22 +88,49 @@ def convert_file(
         raise ExportError("representative_count is given without data; give --representative too")
     if representative is not None:
         data = load_representative(Path(representative), preprocessing, representative_count, seed)
-    made = _content(source, chosen, data)
+    tried = None
+    if chosen is not None:
+        made = _content(source, chosen, data)
+    elif examples is not None:
+        made, tried = smallest(
+            lambda each: _content(source, each, data if each.needs_ranges else None), examples
+        )
     with replacing(target.with_suffix(".json")) as described, replacing(target) as temporary:
         write_checked(made, temporary, ends)
-        known = Known(preprocessing, labels, ends, card or Card())
         told = feeding(target.name, temporary, known)
         _tell_inside(temporary, known)
         size = temporary.stat().st_size
         description = {
             "file": {"name": target.name, "bytes": size, "sha256": digest(temporary)},
-            **origin(chosen, source, data),
+            **origin(made.recipe, source, data if made.recipe.needs_ranges else None),
+            "auto": choice(tried, examples, source),
             **told,
         }
         described.write_text(
             json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
     return target
+
+
+def _check_options(
+    target: Path,
+    recipe: Recipe | None,
+    examples: Examples | None,
+    preprocessing: Preprocessing | None,
+    with_preprocessing: bool,
+) -> None:
+    if target.suffix != ".tflite":
+        raise ExportError(f"output {str(target)!r} is no .tflite file; give it that ending")
+    if with_preprocessing and preprocessing is None:
+        raise ExportError(
+            "with_preprocessing needs to know what the model was trained with; give --pixel_range, "
+            "and --mean and --std where there were some"
+        )
+    if (recipe is None) != (examples is not None):
+        raise ExportError(
+            f"recipe {AUTO!r}, and no other, is chosen by test images and a floor; give "
+            f"--images_npy and --floor with it, and --labels_npy for accuracy rather than agreement"
+        )
 
 
 def _tell_inside(path: Path, known: Known) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 from tflite_export.errors import ExportError
 
+#: Not a recipe, but the wish for the smallest that is good enough; see `auto.py`.
+AUTO = "auto"
 #: What a file can give, whichever of the first two its model ends in.
 OUTPUT_FORMS = ("logits", "softmax", "argmax")
 _FLOAT_LAYERS = "@float:"

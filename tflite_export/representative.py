@@ -10,6 +10,7 @@ import numpy as np
 
 from tflite_export.errors import ExportError
 from tflite_export.image_folder import ImageFolder, choose
+from tflite_export.npy_file import read_npy
 from tflite_export.preprocessing import Preprocessing
 
 _COUNT = 500  # of a folder, when no number is given
@@ -68,7 +69,8 @@ def load_representative(
         folder = choose(path, count or _COUNT, seed, preprocessing)
         asked = {"count": count or _COUNT, "seed": seed}
         return Representative(path.name, folder, asked, folder.facts(), preprocessing)
-    images = _load_images(path)
+    or_folder = ", or a folder with a sub-folder of pictures for each class"
+    images = read_npy(path, "representative data", or_folder)
     asked = {}
     if count is not None:
         if images.ndim == 0 or count > len(images):
@@ -81,22 +83,3 @@ def load_representative(
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     facts = {"images": len(images) if images.ndim else 0, "sha256": digest}
     return Representative(path.name, images, asked, facts, preprocessing)
-
-
-def _load_images(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise ExportError(
-            f"representative data {str(path)!r} is no file; give an .npy file, or a folder with a "
-            f"sub-folder of pictures for each class"
-        )
-    try:
-        images = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ExportError(
-            f"representative data {str(path)!r} cannot be read: {error}; save it with numpy.save"
-        ) from error
-    if not isinstance(images, np.ndarray):
-        raise ExportError(
-            f"representative data {str(path)!r} holds several arrays; save one with numpy.save"
-        )
-    return images

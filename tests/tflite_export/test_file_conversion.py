@@ -260,6 +260,24 @@ def test_command_writes_file_and_description(
 
 
 @pytest.mark.slow
+def test_command_prints_what_auto_tried(files, digits, tmp_path):
+    np.save(tmp_path / "test.npy", digits.images)
+    np.save(tmp_path / "classes.npy", digits.labels)
+    done = kd_export(
+        *(f"--model={files / 'net.tflite'}", f"--output={tmp_path / 'x.tflite'}"),
+        *("--recipe=auto", "--floor=0.5", f"--representative={files / 'images.npy'}"),
+        *(f"--images_npy={tmp_path / 'test.npy'}", f"--labels_npy={tmp_path / 'classes.npy'}"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[0] == ["recipe", "bytes", "accuracy"]
+    assert rows[1][0] == "weight_int4"
+    assert rows[1][3] == "taken"
+    assert len(rows) == 8
+    assert "bytes, weight_int4" in done.stdout
+
+
+@pytest.mark.slow
 def test_command_keeps_files_unless_told(files, tmp_path):
     arguments = [f"--model={files / 'net.keras'}", f"--output={tmp_path / 'x.tflite'}"]
     arguments.append("--recipe=float16")
@@ -283,6 +301,7 @@ def test_command_keeps_files_unless_told(files, tmp_path):
         (["--model=a", "--output=x.tflite", "--speed=9"], "speed"),
         (["--model=a", "--output=x.tflite", "b"], "unexpected argument 'b'"),
         (["--model=a", "--output=x.tflite", "--mean=0.5"], "need --pixel_range"),
+        (["--model=a", "--output=x.tflite", "--floor=0.9"], "needs both --images_npy and --floor"),
     ],
 )
 def test_command_refuses_in_one_line(arguments, reason, tmp_path):
