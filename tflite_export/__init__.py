@@ -17,11 +17,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tflite_export.auto import Examples
     from tflite_export.benchmarking import Benchmark, Latency, benchmark
     from tflite_export.conversion import convert
     from tflite_export.cost import multiply_adds, parameters, sparsity
     from tflite_export.errors import ExportError
     from tflite_export.file_conversion import convert_file
+    from tflite_export.labels import read_labels
+    from tflite_export.metadata import Card
+    from tflite_export.preprocessing import Preprocessing
     from tflite_export.recipes import RECIPES, Recipe
     from tflite_export.tflite_model import TensorFacts, TFLiteModel
     from tflite_export.verification import Verification, verify
@@ -29,8 +33,11 @@ if TYPE_CHECKING:
 __all__ = [
     "RECIPES",
     "Benchmark",
+    "Card",
+    "Examples",
     "ExportError",
     "Latency",
+    "Preprocessing",
     "Recipe",
     "TFLiteModel",
     "TensorFacts",
@@ -40,14 +47,18 @@ __all__ = [
     "convert_file",
     "multiply_adds",
     "parameters",
+    "read_labels",
     "sparsity",
     "verify",
 ]
 
 _HOME = {
     "Benchmark": "benchmarking",
+    "Card": "metadata",
+    "Examples": "auto",
     "ExportError": "errors",
     "Latency": "benchmarking",
+    "Preprocessing": "preprocessing",
     "RECIPES": "recipes",
     "Recipe": "recipes",
     "TFLiteModel": "tflite_model",
@@ -58,6 +69,7 @@ _HOME = {
     "convert_file": "file_conversion",
     "multiply_adds": "cost",
     "parameters": "cost",
+    "read_labels": "labels",
     "sparsity": "cost",
     "verify": "verification",
 }

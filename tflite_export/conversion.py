@@ -9,8 +9,11 @@ import tensorflow as tf
 
 from tflite_export import float_layers, keras_model, quantization, recipes
 from tflite_export.converter import check_input_name, to_tflite
+from tflite_export.ends import Ends
 from tflite_export.errors import ExportError, one_line
 from tflite_export.file_facts import read_facts
+from tflite_export.input_range import check_learned
+from tflite_export.preprocessing import Preprocessing
 from tflite_export.quiet import silenced_stderr
 from tflite_export.recipes import Recipe
 from tflite_export.writing import Content, refuse_existing, replacing, write_checked
@@ -24,6 +27,8 @@ def convert(
     representative: np.ndarray | None = None,
     input_name: str | None = None,
     output_name: str | None = None,
+    with_preprocessing: Preprocessing | None = None,
+    output_form: str | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Writes `model` as a .tflite file with batch 1 and the signature `serving_default`.
@@ -43,25 +48,29 @@ def convert(
             normalised as in training; a few hundred of the training set. All are run.
         input_name: in the signature; the input layer's own name when not given.
         output_name: likewise the output layer's; for tfmot's `quant_logits` that is `logits`.
+        with_preprocessing: the file takes pixels, uint8 from 0 to 255, and does this to them
+            itself, to the bit as it would be done outside.
+        output_form: `logits`, `softmax` or `argmax` (the number of the class, int32), whichever
+            the model ends in; the model's own when not given.
         overwrite: replace a file that is there.
 
     Returns:
         The path of the file.
 
     Raises:
-        ExportError: the recipe is unknown or does not fit the model, the representative images do
-            not fit or are missing or needless, the model cannot be expressed in built-in operators
-            (the message names operator and layer), or the file exists or cannot be written.
-            Nothing is left behind then.
+        ExportError: the recipe is unknown or does not fit the model, nor do preprocessing or form,
+            the representative images do not fit or are missing or needless, the model cannot be
+            expressed in built-in operators (the message names operator and layer), or the file
+            exists or cannot be written. Nothing is left behind then.
     """
     chosen = recipes.get(recipe)
-    target = Path(path)
+    target, ends = Path(path), Ends(with_preprocessing, output_form)
     refuse_existing([target], overwrite)
     made = keras_content(
         model, chosen, representative, input_name=input_name, output_name=output_name
     )
     with replacing(target) as temporary:
-        write_checked(made, temporary)
+        write_checked(made, temporary, ends)
     return target
 
 
@@ -111,13 +120,16 @@ def _check_model(model: Any, recipe: Recipe) -> None:
 
 def _representative(model: Any, recipe: Recipe, given: Any) -> np.ndarray | None:
     """The images to quantize with; None where the model or the recipe needs none."""
-    return quantization.representative_for(
+    images = quantization.representative_for(
         recipe,
         given,
         tuple(model.inputs[0].shape)[1:],
         f"model {model.name!r}",
         learned=keras_model.is_quantization_aware(model),
     )
+    if images is not None:
+        check_learned(images, model)
+    return images
 
 
 def _serving_function(model: Any, input_name: str, output_name: str) -> Any:

@@ -12,8 +12,10 @@ from litert_quantizer.utils import qsv_utils
 from tflite_export.bias_room import make_room, stored_numbers
 from tflite_export.errors import ExportError, one_line
 from tflite_export.file_facts import Operator
+from tflite_export.input_range import check_preprocessed
 from tflite_export.quantization_rules import rules_of
 from tflite_export.recipes import Recipe
+from tflite_export.representative import Representative
 
 _SIGNATURE = "serving_default"
 _STEPS = {"int8": 255, "int16": 65534}  # int16 is symmetric
@@ -110,13 +112,14 @@ def representative_for(
 
     Args:
         recipe: what is to be made.
-        given: what the user gave as representative images, None for nothing.
+        given: what the user gave: an array, `Representative` data, or None for nothing.
         shape: of one image.
         source: what the user knows the source as, for the error.
         learned: the source is quantization-aware: its ranges were learned in training.
 
     Raises:
-        ExportError: images are missing, needless or do not fit, or the recipe does not take a
+        ExportError: images are missing, needless, or do not fit the model or what is known of its
+            preprocessing, or the recipe does not take a
             source that is quantization-aware.
     """
     if learned and (recipe.activations != "int8" or recipe.float_layers):
@@ -138,10 +141,15 @@ def representative_for(
         raise ExportError(
             f"{source} is not quantization-aware: recipe {recipe.name!r} needs "
             f"representative images, float32 ({', '.join(map(str, ('n', *shape)))}) "
-            f"(representative=images, --representative=FILE.npy), or a model trained after "
-            f"tfmot.quantization.keras.quantize_model(model)"
+            f"(representative=images, --representative=FILE.npy or FOLDER), or a model trained "
+            f"after tfmot.quantization.keras.quantize_model(model)"
         )
-    return check_representative(given, shape)
+    if not isinstance(given, Representative):
+        return check_representative(given, shape)
+    images = check_representative(given.images(shape), shape)
+    if given.preprocessing is not None:
+        check_preprocessed(images, given.preprocessing)
+    return images
 
 
 def check_representative(images: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -12,6 +12,10 @@ from dataclasses import dataclass, replace
 
 from tflite_export.errors import ExportError
 
+#: Not a recipe, but the wish for the smallest that is good enough; see `auto.py`.
+AUTO = "auto"
+#: What a file can give, whichever of the first two its model ends in.
+OUTPUT_FORMS = ("logits", "softmax", "argmax")
 _FLOAT_LAYERS = "@float:"
 #: Operators that litert-quantizer has no int4 for; they get int8 weights in int4 recipes.
 _WITHOUT_INT4 = {"DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"}

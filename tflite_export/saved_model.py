@@ -25,7 +25,7 @@ def saved_model_content(folder: Path, recipe: Recipe, representative: Any = None
     Args:
         folder: of the SavedModel.
         recipe: what to make.
-        representative: images, where the recipe needs them.
+        representative: images or `Representative` data, where the recipe needs them.
 
     Raises:
         ExportError: the folder is no SavedModel, its signature is missing or has other than one

@@ -25,7 +25,7 @@ def tflite_content(path: Path, recipe: Recipe, representative: Any = None) -> Co
     Args:
         path: of the float file.
         recipe: what to make.
-        representative: images, where the recipe needs them.
+        representative: images or `Representative` data, where the recipe needs them.
 
     Raises:
         ExportError: the file does not load, is quantized already, has another batch, or other

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tflite_export.ends import Ends
 from tflite_export.errors import ExportError
 from tflite_export.file_facts import Operator, check_facts, read_facts
 from tflite_export.recipes import Recipe
-from tflite_export.tflite_model import load_interpreter
+from tflite_export.tflite_model import TFLiteModel, load_interpreter
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,18 @@ def refuse_existing(targets: Iterable[Path], overwrite: bool) -> None:
             )
 
 
-def write_checked(made: Content, path: Path) -> None:
-    """Writes a file and checks that it is what was asked for.
+def write_checked(made: Content, path: Path, ends: Ends | None = None) -> None:
+    """Writes a file, checks that it is what was asked for, and puts ends around it.
 
     Raises:
-        ExportError: it does not load, or is not what its recipe says.
+        ExportError: it does not load, is not what its recipe says, or the ends do not fit.
     """
     path.write_bytes(made.data)
     load_interpreter(path)
     check_facts(read_facts(made.data), made.recipe, made.input_name, made.output_name, made.floats)
+    if ends is not None:
+        path.write_bytes(ends.around(made.data, TFLiteModel(path)))
+        load_interpreter(path)
 
 
 @contextmanager

@@ -227,16 +227,54 @@ def test_files_that_are_there_are_kept(files, tmp_path, one_line):
         tflite_export.convert_file(files / "net.tflite", tmp_path / "x.bin", "float16")
 
 
-def test_command_writes_file_and_description(files, int8_digits, tmp_path):
+def test_command_writes_file_and_description(
+    files, digits, int8_digits, tmp_path, tmp_path_factory
+):
+    labels = tmp_path_factory.mktemp("labels") / "labels.txt"
+    labels.write_text("".join(f"digit {digit}\n" for digit in range(10)))
     done = kd_export(
         f"--model={files / 'net.tflite'}",
         f"--output={tmp_path / 'x.tflite'}",
         f"--representative={files / 'images.npy'}",
+        *("--pixel_range=0..1", "--mean=0", "--std=1", "--channel_order=gray"),
+        *(f"--labels={labels}", "--model_name=Digits", "--author=A", "--license=MIT"),
+        "--model_version=1.2",
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{tmp_path / 'x.tflite'}: ")
+    told = json.loads((tmp_path / "x.json").read_text())
+    assert told["card"] == {
+        "name": "Digits",
+        "author": "A",
+        "license": "MIT",
+        "version": "1.2",
+    }
+    assert told["labels"][9] == "digit 9"
+    assert (told["preprocessing"]["pixel_range"], told["preprocessing"]["std"]) == ([0, 1], [1])
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["x.json", "x.tflite"]
-    assert (tmp_path / "x.tflite").read_bytes() == int8_digits.read_bytes()
+    outputs, expected = (
+        tflite_export.TFLiteModel(path).predict(digits.images)
+        for path in (tmp_path / "x.tflite", int8_digits)
+    )
+    np.testing.assert_array_equal(outputs, expected)
+
+
+@pytest.mark.slow
+def test_command_prints_what_auto_tried(files, digits, tmp_path):
+    np.save(tmp_path / "test.npy", digits.images)
+    np.save(tmp_path / "classes.npy", digits.labels)
+    done = kd_export(
+        *(f"--model={files / 'net.tflite'}", f"--output={tmp_path / 'x.tflite'}"),
+        *("--recipe=auto", "--floor=0.5", f"--representative={files / 'images.npy'}"),
+        *(f"--images_npy={tmp_path / 'test.npy'}", f"--labels_npy={tmp_path / 'classes.npy'}"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[0] == ["recipe", "bytes", "accuracy"]
+    assert rows[1][0] == "weight_int4"
+    assert rows[1][3] == "taken"
+    assert len(rows) == 8
+    assert "bytes, weight_int4" in done.stdout
 
 
 @pytest.mark.slow
@@ -262,6 +300,8 @@ def test_command_keeps_files_unless_told(files, tmp_path):
         (["--model=a", "--output=x.tflite", "--recipe=int9"], "recipe 'int9' is unknown"),
         (["--model=a", "--output=x.tflite", "--speed=9"], "speed"),
         (["--model=a", "--output=x.tflite", "b"], "unexpected argument 'b'"),
+        (["--model=a", "--output=x.tflite", "--mean=0.5"], "need --pixel_range"),
+        (["--model=a", "--output=x.tflite", "--floor=0.9"], "needs both --images_npy and --floor"),
     ],
 )
 def test_command_refuses_in_one_line(arguments, reason, tmp_path):
