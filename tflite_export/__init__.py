@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tflite_export.cost import multiply_adds, parameters, sparsity
     from tflite_export.errors import ExportError
     from tflite_export.file_conversion import convert_file
+    from tflite_export.interpreters import Interpreters
     from tflite_export.recipes import RECIPES, Recipe
     from tflite_export.tflite_model import TensorFacts, TFLiteModel
     from tflite_export.verification import Verification, verify
@@ -30,6 +31,7 @@ __all__ = [
     "RECIPES",
     "Benchmark",
     "ExportError",
+    "Interpreters",
     "Latency",
     "Recipe",
     "TFLiteModel",
@@ -47,6 +49,7 @@ __all__ = [
 _HOME = {
     "Benchmark": "benchmarking",
     "ExportError": "errors",
+    "Interpreters": "interpreters",
     "Latency": "benchmarking",
     "RECIPES": "recipes",
     "Recipe": "recipes",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tflite_export.errors import ExportError
-from tflite_export.tflite_model import TFLiteModel
+from tflite_export.interpreters import Interpreters
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def verify(
     """
     if floor is not None and not 0 <= floor <= 1:
         raise ExportError(f"floor is {floor!r}; give a fraction from 0 to 1")
-    model = TFLiteModel(path, threads)
-    outputs = model.predict(images, progress=progress)
+    with Interpreters(path, threads) as model:
+        outputs = model.predict(images, progress=progress)
     expected = np.asarray(reference(images) if callable(reference) else reference, np.float32)
     labels = np.asarray(labels)
     _check_arrays(model, outputs, expected, labels)
@@ -78,7 +78,7 @@ def verify(
 
 
 def _check_arrays(
-    model: TFLiteModel, outputs: np.ndarray, expected: np.ndarray, labels: np.ndarray
+    model: Interpreters, outputs: np.ndarray, expected: np.ndarray, labels: np.ndarray
 ) -> None:
     if outputs.ndim != 2 or expected.shape != outputs.shape:
         raise ExportError(
@@ -124,7 +124,7 @@ def _confusion(labels: np.ndarray, choice: np.ndarray, classes: int) -> tuple[tu
     return tuple(map(tuple, counts.tolist()))
 
 
-def _complaint(model: TFLiteModel, result: Verification, floor: float) -> str:
+def _complaint(model: Interpreters, result: Verification, floor: float) -> str:
     if result.largest_error_steps is None:
         size = f"{result.largest_error:.3g}"
     else:
