@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tflite_export.benchmarking import Benchmark, Latency, benchmark
+    from tflite_export.comparison import Verification
     from tflite_export.conversion import convert
     from tflite_export.cost import multiply_adds, parameters, sparsity
     from tflite_export.errors import ExportError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from tflite_export.interpreters import Interpreters
     from tflite_export.recipes import RECIPES, Recipe
     from tflite_export.tflite_model import TensorFacts, TFLiteModel
-    from tflite_export.verification import Verification, verify
+    from tflite_export.verification import verify
 
 __all__ = [
     "RECIPES",
@@ -55,7 +56,7 @@ _HOME = {
     "Recipe": "recipes",
     "TFLiteModel": "tflite_model",
     "TensorFacts": "tflite_model",
-    "Verification": "verification",
+    "Verification": "comparison",
     "benchmark": "benchmarking",
     "convert": "conversion",
     "convert_file": "file_conversion",
