@@ -145,7 +145,10 @@ def test_pruning_and_quantization_stay_in_their_package() -> None:
 
 
 def test_flags_only_in_the_mains() -> None:
-    commands = {"kd_keras.train", "kd_keras.table", "kd_keras.search", "tflite_export.export"}
+    commands = {
+        *("kd_keras.train", "kd_keras.table", "kd_keras.search"),
+        *("tflite_export.export", "tflite_export.verify_command"),
+    }
     assert importers_of("absl") <= {*commands, "kd_keras.command_line", "kd_keras.config_flag"}
 
 

@@ -16,7 +16,7 @@ _FEW_STEPS = 24  # of 255 that the images use, where the input's range is too wi
 
 _CALIBRATION = (
     "its ranges were calibrated on too few or other images: export it again with some hundred "
-    "representative training images, normalised as in training"
+    "representative training images, normalised as in training (quantization-aware: train longer)"
 )
 
 

@@ -1,10 +1,7 @@
 """From a model file of any kind to a .tflite file and its description."""
 
-import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from tflite_export import recipes
+from tflite_export.array_file import load_array
 from tflite_export.conversion import keras_content
 from tflite_export.errors import ExportError
 from tflite_export.keras_file import load_keras_model
+from tflite_export.provenance import digest, versions
 from tflite_export.quiet import silenced_stderr
 from tflite_export.recipes import Recipe
 from tflite_export.saved_model import saved_model_content
 from tflite_export.tflite_file import tflite_content
 from tflite_export.tflite_model import TensorFacts, TFLiteModel
 from tflite_export.writing import Content, refuse_existing, replacing, write_checked
-
-_PACKAGES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer", "numpy")
 
 
 def convert_file(
@@ -61,16 +58,18 @@ def convert_file(
     refuse_existing([target, target.with_suffix(".json")], overwrite)
     if not source.exists():
         raise ExportError(f"model {str(source)!r} does not exist")
-    images = None if representative is None else _load_images(Path(representative))
+    images = (
+        None if representative is None else load_array(Path(representative), "representative data")
+    )
     made = _content(source, chosen, images)
     with replacing(target.with_suffix(".json")) as described, replacing(target) as temporary:
         write_checked(made, temporary)
         description = {
-            "file": {"name": target.name, "bytes": len(made.data), "sha256": _digest(temporary)},
+            "file": {"name": target.name, "bytes": len(made.data), "sha256": digest(temporary)},
             "recipe": asdict(chosen),
-            "source": {"name": source.name, "sha256": _digest(source)},
+            "source": {"name": source.name, "sha256": digest(source)},
             "representative": _representative_facts(representative, images),
-            "versions": _versions(),
+            "versions": versions(),
             **_tensors(temporary),
         }
         described.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -92,43 +91,12 @@ def _content(source: Path, recipe: Recipe, images: np.ndarray | None) -> Content
     )
 
 
-def _load_images(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise ExportError(f"representative data {str(path)!r} is no file; give an .npy file")
-    try:
-        images = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ExportError(
-            f"representative data {str(path)!r} cannot be read: {error}; save it with numpy.save"
-        ) from error
-    if not isinstance(images, np.ndarray):
-        raise ExportError(
-            f"representative data {str(path)!r} holds several arrays; save one with numpy.save"
-        )
-    return images
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files of a folder."""
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    found = hashlib.sha256()
-    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
-        found.update(f"{file.relative_to(path).as_posix()}\0{_digest(file)}\n".encode())
-    return found.hexdigest()
-
-
 def _representative_facts(
     path: str | os.PathLike[str] | None, images: np.ndarray | None
 ) -> dict[str, Any] | None:
     if path is None or images is None:
         return None
-    return {"name": Path(path).name, "images": len(images), "sha256": _digest(Path(path))}
-
-
-def _versions() -> dict[str, str]:
-    installed = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"python": platform.python_version(), **installed}
+    return {"name": Path(path).name, "images": len(images), "sha256": digest(Path(path))}
 
 
 def _tensors(path: Path) -> dict[str, Any]:

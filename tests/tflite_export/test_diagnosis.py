@@ -52,7 +52,7 @@ def refused(path, model, images, labels, one_line):
     return one_line(caught)
 
 
-@pytest.mark.parametrize("recipe", ["float32", "int8"])
+@pytest.mark.parametrize("recipe", ["int8", pytest.param("float32", marks=pytest.mark.slow)])
 def test_a_sound_export_is_not_suspected(recipe, colours, tmp_path):
     images, labels = colours
     model = colour_net([normalising()])
@@ -87,6 +87,7 @@ def test_mistakes_in_front_of_the_model(recipe, exported, words, colours, tmp_pa
     assert all(word in message for word in words), message
 
 
+@pytest.mark.slow
 def test_normalisation_applied_twice(colours, tmp_path, one_line):
     images, labels = colours
     path = tflite_export.convert(colour_net([normalising()]), tmp_path / "x.tflite", "float32")
@@ -112,7 +113,12 @@ def test_images_that_even_the_reference_does_not_take(colours, tmp_path):
     [
         (lambda x: 0.1 * x, "int8", ["saturated range", "of the pixels", "input can express"]),
         (lambda x: 255 * x, "int8", ["too wide a range", "the images use 1 steps"]),
-        (lambda x: x[:1] * 0, "int8_float_io", ["saturated range", "where the file's end"]),
+        pytest.param(
+            lambda x: x[:1] * 0,
+            "int8_float_io",
+            ["saturated range", "where the file's end"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_ranges_of_other_images(calibration, recipe, words, digits, tmp_path, one_line):
