@@ -149,7 +149,7 @@ def test_flags_only_in_the_mains() -> None:
     commands = {
         *("kd_keras.train", "kd_keras.table", "kd_keras.search"),
         *("kd_keras.command_line", "kd_keras.config_flag"),
-        *("tflite_export.export", "tflite_export.kd_benchmark"),
+        *("tflite_export.export", "tflite_export.kd_benchmark", "tflite_export.verify_command"),
     }
     assert importers_of("absl") <= commands
 

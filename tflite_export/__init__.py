@@ -19,16 +19,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tflite_export.auto import Examples
     from tflite_export.benchmarking import Benchmark, Latency, benchmark
+    from tflite_export.comparison import Verification
     from tflite_export.conversion import convert
     from tflite_export.cost import multiply_adds, parameters, sparsity
     from tflite_export.errors import ExportError
     from tflite_export.file_conversion import convert_file
+    from tflite_export.interpreters import Interpreters
     from tflite_export.labels import read_labels
     from tflite_export.metadata import Card
     from tflite_export.preprocessing import Preprocessing
     from tflite_export.recipes import RECIPES, Recipe
     from tflite_export.tflite_model import TensorFacts, TFLiteModel
-    from tflite_export.verification import Verification, verify
+    from tflite_export.verification import verify
 
 __all__ = [
     "RECIPES",
@@ -36,6 +38,7 @@ __all__ = [
     "Card",
     "Examples",
     "ExportError",
+    "Interpreters",
     "Latency",
     "Preprocessing",
     "Recipe",
@@ -57,13 +60,14 @@ _HOME = {
     "Card": "metadata",
     "Examples": "auto",
     "ExportError": "errors",
+    "Interpreters": "interpreters",
     "Latency": "benchmarking",
     "Preprocessing": "preprocessing",
     "RECIPES": "recipes",
     "Recipe": "recipes",
     "TFLiteModel": "tflite_model",
     "TensorFacts": "tflite_model",
-    "Verification": "verification",
+    "Verification": "comparison",
     "benchmark": "benchmarking",
     "convert": "conversion",
     "convert_file": "file_conversion",

@@ -102,6 +102,28 @@ def keras_content(
     return Content(content, recipe, input_name, output_name, floats)
 
 
+def marked_content(model: Any) -> tuple[bytes, list[str]]:
+    """Makes the bytes of a float32 file whose operators tell the layers that they compute.
+
+    Returns:
+        The bytes, and the layers' names as `float_layers.marked_layer` takes them.
+
+    Raises:
+        ExportError: the model is quantization-aware, or see `convert`.
+    """
+    _check_model(model, recipes.get("float32"))
+    if keras_model.is_quantization_aware(model):
+        raise ExportError(
+            f"model {model.name!r} is quantization-aware; layers are compared with those of a "
+            f"float model: give the model from before quantize_model"
+        )
+    names = list(dict.fromkeys(layer.name for layer in keras_model.layers_of(model)))
+    input_name = keras_model.input_name(model.inputs[0])
+    with silenced_stderr(), float_layers.marked(model, names):
+        serve = _serving_function(model, input_name, keras_model.output_name(model))
+        return to_tflite(serve, model.name), names
+
+
 def _check_model(model: Any, recipe: Recipe) -> None:
     inputs, outputs = keras_model.input_tensors(model), model.outputs
     if len(inputs) != 1 or len(outputs) != 1:

@@ -1,8 +1,6 @@
 """What the `.json` beside a .tflite file says: where the file comes from and how to feed it."""
 
 import hashlib
-import importlib.metadata
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,12 +13,11 @@ from tflite_export.ends import Ends, read_output
 from tflite_export.labels import check_labels
 from tflite_export.metadata import Card
 from tflite_export.preprocessing import Preprocessing
+from tflite_export.provenance import digest, versions
 from tflite_export.recipes import Recipe
 from tflite_export.representative import Representative
 from tflite_export.snippets import snippets
 from tflite_export.tflite_model import TensorFacts, TFLiteModel
-
-_PACKAGES = ("tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer", "numpy")
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def origin(
         "recipe": asdict(recipe),
         "source": {"name": source.name, "sha256": digest(source)},
         "representative": data,
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
@@ -120,21 +117,6 @@ def feeding(name: str, path: Path, known: Known) -> dict[str, Any]:
         }
         told["snippets"] = snippets(name, model.input, model.output, fitted, inside is not None)
     return told
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files of a folder."""
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    found = hashlib.sha256()
-    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
-        found.update(f"{file.relative_to(path).as_posix()}\0{digest(file)}\n".encode())
-    return found.hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    installed = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"python": platform.python_version(), **installed}
 
 
 def _tensor(facts: TensorFacts) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from pathlib import Path
 from tflite_export import recipes
 from tflite_export.auto import Examples, smallest
 from tflite_export.conversion import keras_content
-from tflite_export.description import Known, choice, digest, feeding, origin
+from tflite_export.description import Known, choice, feeding, origin
 from tflite_export.ends import Ends
 from tflite_export.errors import ExportError
 from tflite_export.keras_file import load_keras_model
 from tflite_export.metadata import Card, with_metadata
 from tflite_export.preprocessing import Preprocessing
+from tflite_export.provenance import digest
 from tflite_export.quiet import silenced_stderr
 from tflite_export.recipes import AUTO, Recipe
 from tflite_export.representative import Representative, load_representative

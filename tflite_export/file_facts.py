@@ -38,6 +38,8 @@ class Operator:
         weights: number format of its kernel in the file, None without one.
         weight_scales: how many scales the kernel has: one, or one for each output channel.
         dequantized: its kernel is made float before it is used.
+        reads: the indices of its inputs among the tensors of its graph.
+        makes: likewise of its outputs.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Operator:
     weights: str | None
     weight_scales: int
     dequantized: bool
+    reads: tuple[int, ...]
+    makes: tuple[int, ...]
 
     def __str__(self) -> str:
         return f"{self.name} ({', '.join(self.tensors)})"
@@ -62,11 +66,13 @@ class FileFacts:
         operators: of all its graphs, in the order of execution.
         inputs: number format by name in the signature `serving_default`, empty without one.
         outputs: likewise.
+        graphs: how many there are; loops and branches have graphs of their own.
     """
 
     operators: tuple[Operator, ...]
     inputs: dict[str, str]
     outputs: dict[str, str]
+    graphs: int = 1
 
 
 def read_facts(content: bytes) -> FileFacts:
@@ -84,7 +90,7 @@ def read_facts(content: bytes) -> FileFacts:
             tensors = model.subgraphs[signature.subgraphIndex].tensors
             inputs = {_text(t.name): _format(tensors, t.tensorIndex) for t in signature.inputs}
             outputs = {_text(t.name): _format(tensors, t.tensorIndex) for t in signature.outputs}
-    return FileFacts(operators, inputs, outputs)
+    return FileFacts(operators, inputs, outputs, len(model.subgraphs))
 
 
 def check_facts(
@@ -180,6 +186,8 @@ def _operator(
         weights=None if kernel is None else _TYPES[kernel.type],
         weight_scales=0 if scales is None else len(scales),
         dequantized=dequantized,
+        reads=() if operator.inputs is None else tuple(int(index) for index in operator.inputs),
+        makes=tuple(outputs),
     )
 
 

@@ -11,8 +11,7 @@ import tensorflow as tf
 from tflite_export import keras_model
 from tflite_export.errors import ExportError
 from tflite_export.file_facts import FileFacts, Operator
-
-_MARK = "kept_in_float_"
+from tflite_export.layer_names import MARK
 
 
 @contextmanager
@@ -39,7 +38,7 @@ def marked(model: Any, names: Sequence[str]) -> Iterator[None]:
     chosen = [layer for layer in dict.fromkeys(layers) if layer.name in names]
     try:
         for layer in chosen:
-            call = _in_scope(layer.call, f"{_MARK}{names.index(layer.name)}")
+            call = _in_scope(layer.call, f"{MARK}{names.index(layer.name)}")
             object.__setattr__(layer, "call", call)
         yield
     finally:
@@ -68,7 +67,7 @@ def marked_operators(
     for operator in facts.operators:
         scopes = _scopes(operator)
         for place, name in enumerate(names):
-            mark = re.compile(rf"{_MARK}{place}(_\d+)?")  # numbered where a layer is called twice
+            mark = re.compile(rf"{MARK}{place}(_\d+)?")  # numbered where a layer is called twice
             if any(map(mark.fullmatch, scopes)) or (operator.last and name == output_layer):
                 found[name].append(operator)
     return _all_found(found)

@@ -28,4 +28,6 @@ def read_npy(path: Path, kind: str, instead: str = "") -> np.ndarray:
         ) from error
     if not isinstance(found, np.ndarray):
         raise ExportError(f"{kind} {str(path)!r} holds several arrays; save one with numpy.save")
+    if found.dtype.kind not in "biuf":
+        raise ExportError(f"{kind} {str(path)!r} holds {found.dtype}; give numbers")
     return found

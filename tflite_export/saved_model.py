@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tflite_export import quantization
@@ -48,6 +49,31 @@ def saved_model_content(folder: Path, recipe: Recipe, representative: Any = None
         if recipe.quantizes and not learned:
             content = quantization.quantize(content, recipe, name, images, floats)
     return Content(content, recipe, name, output_name, floats)
+
+
+class SavedModelFunction:
+    """The signature `serving_default` of a SavedModel as a function of images.
+
+    Attributes:
+        shape: of one image.
+
+    Args:
+        folder: of the SavedModel.
+
+    Raises:
+        ExportError: see `saved_model_content`.
+    """
+
+    def __init__(self, folder: Path):
+        self._loaded, self._function = _load(folder)  # the function does not hold its variables
+        self._input, spec = _only_input(folder, self._function)
+        self.shape = tuple(spec.shape)[1:]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Returns the only output for a batch."""
+        found = self._function(**{self._input: tf.constant(images, tf.float32)})
+        (output,) = found.values()
+        return output.numpy()
 
 
 def _load(folder: Path) -> tuple[Any, Any]:

@@ -96,8 +96,7 @@ class TFLiteModel:
     def predict(self, images: np.ndarray, *, progress: bool = True) -> np.ndarray:
         """Runs the file on every image, one after the other, as a phone would.
 
-        One at a time because resized batches gained under 20 % on one thread when measured, and
-        some files cannot be resized.
+        `Interpreters.predict` gives the same for a whole test set, in several processes.
 
         Args:
             images: real numbers, (n, *input shape without batch), as the Keras model takes them.
@@ -110,7 +109,11 @@ class TFLiteModel:
             ExportError: images of another shape, or NaN or infinity among them.
         """
         images = np.asarray(images)
-        self._check_images(images)
+        if self.input.shape[0] != 1:
+            raise ExportError(
+                f"{self.path} has batch {self.input.shape[0]}; export it with batch 1"
+            )
+        check_images(self.path, self.input, images)
         stored = np.empty((len(images), *self.output.shape[1:]), self.output.dtype)
         hidden = not (progress and len(images) >= 1000 and sys.stderr.isatty())
         for place, image in enumerate(tqdm(images, desc=self.path.name, disable=hidden)):
@@ -122,21 +125,21 @@ class TFLiteModel:
         self.interpreter.invoke()
         return self.interpreter.get_tensor(self.output.index)
 
-    def _check_images(self, images: np.ndarray) -> None:
-        if self.input.shape[0] != 1:
-            raise ExportError(
-                f"{self.path} has batch {self.input.shape[0]}; export it with batch 1"
-            )
-        if images.shape[1:] != self.input.shape[1:] or not len(images):
-            wanted = ("n", *self.input.shape[1:])
-            raise ExportError(
-                f"images have shape {images.shape}; {self.path} takes "
-                f"({', '.join(map(str, wanted))}) with n >= 1"
-            )
-        if not np.all(np.isfinite(images)):
-            raise ExportError(
-                f"images for {self.path} hold NaN or infinity; check their normalisation"
-            )
+
+def check_images(path: Path, wanted: TensorFacts, images: np.ndarray) -> None:
+    """Holds images against a file's input.
+
+    Raises:
+        ExportError: another shape, no image, or NaN or infinity among the numbers.
+    """
+    if images.shape[1:] != wanted.shape[1:] or not len(images):
+        shape = ("n", *wanted.shape[1:])
+        raise ExportError(
+            f"images have shape {images.shape}; {path} takes "
+            f"({', '.join(map(str, shape))}) with n >= 1"
+        )
+    if not np.all(np.isfinite(images)):
+        raise ExportError(f"images for {path} hold NaN or infinity; check their normalisation")
 
 
 def load_interpreter(

@@ -5,7 +5,6 @@ import hashlib
 import os
 import queue
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,11 +12,7 @@ import tensorflow as tf
 from kd_keras.errors import InputError
 from kd_keras.teachers.file_teacher import FileTeacher
 from tflite_export.errors import ExportError
-from tflite_export.tflite_model import (
-    load_interpreter,
-    signature_details,
-    tensor_facts,
-)
+from tflite_export.runner import Runner
 
 
 class TFLiteTeacher(FileTeacher):
@@ -68,13 +63,16 @@ class TFLiteTeacher(FileTeacher):
     ) -> None:
         if not isinstance(interpreters, int) or interpreters < 1:
             raise InputError(f"interpreters is {interpreters!r}; give a whole number from 1")
-        runners = [_Runner(path, threads) for _ in range(interpreters)]
-        first = runners[0]
-        self.is_resized = first.gives_the_same_resized()
+        try:
+            runners = [Runner(path, threads) for _ in range(interpreters)]
+            first = runners[0]
+            self.is_resized = first.gives_the_same_resized(first.random_batch(), exact=False)
+        except ExportError as error:
+            raise InputError(f"the teacher {error}") from error
         for runner in runners:
             runner.is_resized = self.is_resized
         # Several replicas may ask at the same time: each takes interpreters as they get free.
-        self._free: queue.SimpleQueue[_Runner] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[Runner] = queue.SimpleQueue()
         for runner in runners:
             self._free.put(runner)
         self._pool = concurrent.futures.ThreadPoolExecutor(interpreters)
@@ -127,89 +125,3 @@ class TFLiteTeacher(FileTeacher):
             return runner.run(x, names)
         finally:
             self._free.put(runner)
-
-
-class _Runner:
-    """One interpreter; used by one thread at a time."""
-
-    def __init__(self, path: str | os.PathLike[str], threads: int) -> None:
-        self._path = os.fspath(path)
-        self._threads = threads
-        self.is_resized = False
-        self._allocated: tuple[int, ...] | None = None
-        self._load()
-        inputs, outputs = signature_details(self._interpreter)
-        if len(inputs) != 1:
-            raise InputError(
-                f"the teacher {self._path!r} has {len(inputs)} inputs ({', '.join(inputs)}); only "
-                "files with one can teach"
-            )
-        [(name, detail)] = inputs.items()
-        self.input, self.input_shape = tensor_facts(name, detail), _shape(detail)
-        batch = self.input.shape[:1]
-        facts = {key: tensor_facts(key, found) for key, found in outputs.items()}
-        self.outputs = {key: found for key, found in facts.items() if found.shape[:1] == batch}
-        if not batch or not self.outputs:
-            shapes = ", ".join(str(found.shape) for found in facts.values())
-            raise InputError(
-                f"the teacher {self._path!r} takes {self.input.shape} and gives {shapes}: it needs "
-                "a batch as the first dimension of both"
-            )
-        self.output_shapes = {name: _shape(outputs[name]) for name in self.outputs}
-
-    def run(self, x: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
-        """The named outputs for a batch of at least one example, float32."""
-        size = len(x) if self.is_resized else self.input.shape[0]
-        filled = np.concatenate([x, np.repeat(x[-1:], -len(x) % size, axis=0)])
-        found = [self._invoke(filled[i : i + size], names) for i in range(0, len(x), size)]
-        return [np.concatenate(values)[: len(x)] for values in zip(*found, strict=True)]
-
-    def gives_the_same_resized(self) -> bool:
-        """Whether a batch of another size gives each example what the file's own size gives it."""
-        fixed = zip(self.input_shape[1:], self.input.shape[1:], strict=True)
-        shape = (2 * self.input.shape[0], *(size or own for size, own in fixed))
-        x = (np.random.default_rng(0).normal(size=shape) * 10).astype(np.float32)
-        x = x if self.input.scale else np.abs(x).astype(self.input.dtype)
-        names = list(self.outputs)
-        try:
-            expected = self.run(x, names)
-        except (ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"the teacher {self._path!r} cannot be run: {reason}") from error
-        self.is_resized = True
-        try:
-            found = self.run(x, names)
-        except (ValueError, RuntimeError):
-            self._load()  # the interpreter is of no use any more
-            return False
-        finally:
-            self.is_resized = False
-        return all(map(self._are_close, names, expected, found))
-
-    def _are_close(self, name: str, one: np.ndarray, other: np.ndarray) -> bool:
-        tolerance = 1e-3 + 2 * (self.outputs[name].scale or 0.0)
-        return one.shape == other.shape and np.allclose(one, other, rtol=1e-3, atol=tolerance)
-
-    def _invoke(self, x: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
-        if x.shape != self._allocated:
-            self._interpreter.resize_tensor_input(self.input.index, x.shape)
-            self._interpreter.allocate_tensors()
-            self._allocated = x.shape
-        self._interpreter.set_tensor(self.input.index, self.input.quantize(x))
-        self._interpreter.invoke()
-        facts = [self.outputs[name] for name in names]
-        return [one.dequantize(self._interpreter.get_tensor(one.index)) for one in facts]
-
-    def _load(self) -> None:
-        try:
-            self._interpreter = load_interpreter(self._path, self._threads)
-        except ExportError as error:
-            raise InputError(f"the teacher {error}") from error
-        self._allocated = None
-
-
-def _shape(detail: dict[str, Any]) -> tuple[int | None, ...]:
-    """The shape with None for the batch and for every size that is not fixed."""
-    sizes = detail.get("shape_signature", ())
-    sizes = sizes if len(sizes) == len(detail["shape"]) else detail["shape"]
-    return (None, *(int(size) if size > 0 else None for size in sizes[1:]))

@@ -72,3 +72,39 @@ def test_arrays_that_do_not_fit(float_file, images, labels, one_line):
         one_line(caught)
     with pytest.raises(tflite_export.ExportError, match="floor is 98"):
         tflite_export.verify(float_file, good, images, labels, floor=98)
+
+
+def test_classes_and_outputs_equal_an_independent_count(float_file, float_net, images, labels):
+    outputs = tflite_export.TFLiteModel(float_file).predict(images)
+    reference = outputs.copy()
+    reference[:, 2] += 0.25 * (np.arange(256) % 8 == 0)
+    given = labels.copy()
+    given[given == 3] = 0  # class 3 has no examples
+    reference[given == 1] = 10 * np.eye(4, dtype="float32")[1]  # here the file loses
+    result = tflite_export.verify(float_file, reference, images, given)
+    for number, found in enumerate(result.classes):
+        mine = given == number
+        assert (found.number, found.examples) == (number, mine.sum())
+        if mine.any():
+            assert found.accuracy == np.mean(outputs[mine].argmax(1) == number)
+            assert found.accuracy_reference == np.mean(reference[mine].argmax(1) == number)
+    assert (result.classes[3].accuracy, result.classes[3].lost) == (None, 0.0)
+    wrong = np.abs(reference - outputs)
+    for number, found in enumerate(result.outputs):
+        assert found.mean == pytest.approx(wrong[:, number].mean(), rel=1e-5)
+        assert found.p99 == pytest.approx(np.percentile(wrong[:, number], 99), rel=1e-5)
+        assert found.largest == pytest.approx(wrong[:, number].max())
+    assert result.p99_error == pytest.approx(np.percentile(wrong, 99), rel=1e-5)
+    lost = [found.number for found in result.losing_classes]
+    assert lost == ([1] if result.classes[1].accuracy < 1 else [])
+
+
+@pytest.mark.tf_keras
+def test_errors_of_outputs_are_in_steps(int8_file, images, labels):
+    model = tflite_export.TFLiteModel(int8_file)
+    reference = model.predict(images)
+    reference[:, 1] += 3 * model.output.scale
+    result = tflite_export.verify(int8_file, reference, images, labels)
+    assert result.outputs[1].mean == pytest.approx(3, rel=1e-3)
+    assert result.outputs[0].largest == 0
+    assert result.p99_error_steps == pytest.approx(3, rel=1e-3)
