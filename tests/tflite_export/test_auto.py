@@ -9,6 +9,9 @@ import tflite_export
 from tflite_export import Examples, auto
 from tflite_export.tflite_model import TFLiteModel
 
+# What a file says and does is one under both Keras; how each is converted, test_conversion tells.
+pytestmark = pytest.mark.any_keras
+
 
 @pytest.fixture(scope="module")
 def representative(digits, tmp_path_factory):

@@ -10,6 +10,9 @@ import tflite_export
 from tflite_export import benchmarking
 from tflite_export.peak_memory import peak_memory
 
+# What a file says and does is one under both Keras; how each is converted, test_conversion tells.
+pytestmark = pytest.mark.any_keras
+
 
 def test_figures_of_a_real_file(float_file):
     result = tflite_export.benchmark(float_file, threads=(1, 2), runs=20, warmup=2, min_seconds=0)

@@ -7,6 +7,9 @@ import tensorflow as tf
 import tflite_export
 from tflite_export.diagnosis import likely_cause
 
+# What a file says and does is one under both Keras; how each is converted, test_conversion tells.
+pytestmark = pytest.mark.any_keras
+
 layers = tf.keras.layers
 MEAN, DEVIATION = np.float32([0.8, 0.5, 0.1]), np.float32([0.2, 0.25, 0.05])
 

@@ -13,6 +13,9 @@ from tflite_export.preprocessing import parse
 from tflite_export.snippets import snippets
 from tflite_export.tflite_model import TensorFacts
 
+# What a file says and does is one under both Keras; how each is converted, test_conversion tells.
+pytestmark = pytest.mark.any_keras
+
 UNIT = Preprocessing((0, 1))  # the digits net is trained on numbers from 0 to 1
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

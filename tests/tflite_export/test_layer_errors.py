@@ -10,6 +10,9 @@ import tflite_export
 from tflite_export.conversion import marked_content
 from tflite_export.layer_errors import cure, layer_errors, worst
 
+# What a file says and does is one under both Keras; how each is converted, test_conversion tells.
+pytestmark = pytest.mark.any_keras
+
 NAMES = ["conv1", "depthwise", "add", "pool", "conv2", "hidden", "logits"]
 
 

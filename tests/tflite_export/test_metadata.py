@@ -14,6 +14,9 @@ import tflite_export
 from tflite_export import Card, Preprocessing
 from tflite_export.file_facts import read_facts
 
+# What a file says and does is one under both Keras; how each is converted, test_conversion tells.
+pytestmark = pytest.mark.any_keras
+
 CARD = Card("Digits", "Ada", "Apache-2.0", "1.2")
 UNIT = Preprocessing((0, 1), (0.5,), (0.25,))
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "acht", "neun — 九")

@@ -12,6 +12,9 @@ import tensorflow as tf
 import tflite_export
 from tflite_export.file_facts import read_facts
 
+# What a file says and does is one under both Keras; how each is converted, test_conversion tells.
+pytestmark = pytest.mark.any_keras
+
 
 def test_int8_after_training_decides_as_the_float_net(digits, int8_digits):
     proof = tflite_export.verify(

@@ -13,6 +13,9 @@ from tflite_export.file_facts import check_facts, read_facts
 from tflite_export.tflite_file import tflite_content
 from tflite_export.writing import write_checked
 
+# What a file says and does is one under both Keras; how each is converted, test_conversion tells.
+pytestmark = pytest.mark.any_keras
+
 KERNELS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 QUANTIZING = [name for name, recipe in tflite_export.RECIPES.items() if recipe.quantizes]
 

@@ -13,6 +13,9 @@ from tflite_export.image_folder import read_pixels
 from tflite_export.input_range import check_learned, check_preprocessed
 from tflite_export.representative import load_representative
 
+# What a file says and does is one under both Keras; how each is converted, test_conversion tells.
+pytestmark = pytest.mark.any_keras
+
 UNIT = Preprocessing((0, 1))
 WHITENED = Preprocessing((0, 1), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 

@@ -4,6 +4,9 @@ import pytest
 import tflite_export
 from tflite_export import TensorFacts
 
+# What a file says and does is one under both Keras; how each is converted, test_conversion tells.
+pytestmark = pytest.mark.any_keras
+
 
 def facts(scale=0.5, zero_point=10, dtype="int8"):
     return TensorFacts("x", (1, 2), np.dtype(dtype), scale, zero_point, 0)

@@ -3,6 +3,9 @@ import pytest
 
 import tflite_export
 
+# What a file says and does is one under both Keras; how each is converted, test_conversion tells.
+pytestmark = pytest.mark.any_keras
+
 
 def test_float_file_is_proven(float_net, float_file, images, labels):
     reference = float_net.predict(images, verbose=0)
