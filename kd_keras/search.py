@@ -17,23 +17,7 @@ from kd_keras import config_flag
 from kd_keras.command_line import complaining
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string(
-    "workdir", None, "Folder of all that the search makes; a killed search goes on in it."
-)
-flags.DEFINE_integer("max_bytes", None, "Largest int8 file, in bytes; no limit by default.")
-flags.DEFINE_integer(
-    "max_gzip_bytes", None, "The same of the file after gzip, as it is downloaded."
-)
-flags.DEFINE_float("max_latency_us", None, "Longest median inference, in microseconds.")
-flags.DEFINE_string(
-    "device", "", "A device's profile (JSON) whose command measures latency; this host by default."
-)
-flags.DEFINE_integer("trials", 30, "How many students to train.")
-flags.DEFINE_integer("seed", 0, "Of the choice of trials; the trainings have --config.seed.")
-flags.DEFINE_list(
-    "reuse", [], "Work directories of runs or searches whose finished stages are taken."
-)
-flags.mark_flag_as_required("workdir")
+
 _OWN = (
     *("workdir", "max_bytes", "max_gzip_bytes", "max_latency_us", "device", "trials", "seed"),
     "reuse",
@@ -68,8 +52,32 @@ def main(argv: list[str]) -> None:
     print(search_table.how_to_run(found, FLAGS.workdir))
 
 
+def _define_flags() -> None:
+    """Defined when the command runs: two commands may be imported side by side."""
+    flags.DEFINE_string(
+        "workdir", None, "Folder of all that the search makes; a killed search goes on in it."
+    )
+    flags.DEFINE_integer("max_bytes", None, "Largest int8 file, in bytes; no limit by default.")
+    flags.DEFINE_integer(
+        "max_gzip_bytes", None, "The same of the file after gzip, as it is downloaded."
+    )
+    flags.DEFINE_float("max_latency_us", None, "Longest median inference, in microseconds.")
+    flags.DEFINE_string(
+        "device",
+        "",
+        "A device's profile (JSON) whose command measures latency; this host by default.",
+    )
+    flags.DEFINE_integer("trials", 30, "How many students to train.")
+    flags.DEFINE_integer("seed", 0, "Of the choice of trials; the trainings have --config.seed.")
+    flags.DEFINE_list(
+        "reuse", [], "Work directories of runs or searches whose finished stages are taken."
+    )
+    flags.mark_flag_as_required("workdir")
+
+
 def run() -> None:
     """Entry point of the console script."""
+    _define_flags()
     with complaining("kd-search"):
         app.run(main, flags_parser=functools.partial(config_flag.parse, own=_OWN))
 

@@ -15,14 +15,6 @@ from kd_keras.command_line import complaining
 from kd_keras.errors import InputError
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("table", None, "A table's file, or FILE:NAME where it has several.")
-flags.DEFINE_string("workdir", "", "Folder of the runs; by default runs/tables/NAME.")
-flags.DEFINE_list("rows", [], "Rows to run; all by default.")
-flags.DEFINE_list("seeds", [], "Seeds to run; by default the table's own.")
-flags.DEFINE_string("output", "", "Folder for NAME.md, NAME.json and NAME.svg; none by default.")
-flags.DEFINE_bool("run", True, "Whether to run what is missing, or only to write what is there.")
-flags.DEFINE_bool("latency", False, "Measure the latency of all files, one after the other.")
-flags.mark_flag_as_required("table")
 
 
 def main(argv: list[str]) -> None:
@@ -46,10 +38,33 @@ def main(argv: list[str]) -> None:
         raise InputError(f"{len(failed)} runs failed; the first: {failed[0]}")
 
 
+def _define_flags() -> None:
+    """Defined when the command runs: two commands may be imported side by side."""
+    flags.DEFINE_string("table", None, "A table's file, or FILE:NAME where it has several.")
+    flags.DEFINE_string("workdir", "", "Folder of the runs; by default runs/tables/NAME.")
+    flags.DEFINE_list("rows", [], "Rows to run; all by default.")
+    flags.DEFINE_list("seeds", [], "Seeds to run; by default the table's own.")
+    flags.DEFINE_string(
+        "output", "", "Folder for NAME.md, NAME.json and NAME.svg; none by default."
+    )
+    flags.DEFINE_bool(
+        "run", True, "Whether to run what is missing, or only to write what is there."
+    )
+    flags.DEFINE_bool("latency", False, "Measure the latency of all files, one after the other.")
+    flags.mark_flag_as_required("table")
+
+
 def run() -> None:
     """Entry point of the console script."""
+    _define_flags()
     with complaining("kd-table"):
-        app.run(main)
+        app.run(main, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    for name in ("table", "workdir", "rows", "seeds", "output", "run", "latency"):
+        FLAGS.register_key_flag_for_module(argv[0], FLAGS[name])  # --help shows these
+    return FLAGS(argv)
 
 
 if __name__ == "__main__":

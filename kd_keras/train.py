@@ -16,18 +16,6 @@ from kd_keras import config_flag
 from kd_keras.command_line import complaining
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string(
-    "workdir", None, "Folder of all that the run makes; a killed run goes on in it."
-)
-flags.DEFINE_bool("overwrite", False, "Write anew a work directory made with another config.")
-flags.DEFINE_list(
-    "reuse", [], "Work directories whose finished stages are taken where they would be the same."
-)
-flags.DEFINE_integer(
-    "num_shards", 0, "Only fill the teacher's cache, in so many parts; see --shard_index."
-)
-flags.DEFINE_integer("shard_index", 0, "Which part of the teacher's cache to fill, from 0.")
-flags.mark_flag_as_required("workdir")
 
 
 def main(argv: list[str]) -> None:
@@ -58,8 +46,27 @@ def main(argv: list[str]) -> None:
         print(f"report: {os.path.join(FLAGS.workdir, 'report.html')}")
 
 
+def _define_flags() -> None:
+    """Defined when the command runs: two commands may be imported side by side."""
+    flags.DEFINE_string(
+        "workdir", None, "Folder of all that the run makes; a killed run goes on in it."
+    )
+    flags.DEFINE_bool("overwrite", False, "Write anew a work directory made with another config.")
+    flags.DEFINE_list(
+        "reuse",
+        [],
+        "Work directories whose finished stages are taken where they would be the same.",
+    )
+    flags.DEFINE_integer(
+        "num_shards", 0, "Only fill the teacher's cache, in so many parts; see --shard_index."
+    )
+    flags.DEFINE_integer("shard_index", 0, "Which part of the teacher's cache to fill, from 0.")
+    flags.mark_flag_as_required("workdir")
+
+
 def run() -> None:
     """Entry point of the console script."""
+    _define_flags()
     own = ("workdir", "overwrite", "reuse", "num_shards", "shard_index")
     with complaining("kd-train"):
         app.run(main, flags_parser=functools.partial(config_flag.parse, own=own))
