@@ -8,6 +8,9 @@ The sides take turns in one run, and each ratio is the median over the rounds. T
 run already; what their start takes once stands in a column of its own. The last column compares a
 whole verification, Keras model and file, with loops over both, on a tenth of the images.
 
+Beside the ratio of seconds stands that of CPU seconds, of all processes together, which says what
+the batches gain without more cores, and depends less on what else the machine does.
+
 What can be gained over the loop is Python's share of an image, and the cores: where the runtime
 itself needs nearly all of the time, the ratio cannot be larger than the number of cores.
 """
@@ -48,13 +51,14 @@ def main() -> None:
         files = given or networks(Path(folder))
         found = [measured(path, model, arguments) for path, model in files]
     print(f"\n{machine_facts()['cores']} cores; load {os.getloadavg()[0]:.1f}; goal {GOAL:.0f}x")
-    print(f"{'file':26}{'loop us':>9}{'ratio':>7}  quartiles     {'start s':>8}{'verify':>9}")
+    head = f"{'file':26}{'loop us':>9}{'ratio':>7}  quartiles     {'cpu':>6}"
+    print(f"{head}{'start s':>9}{'verify':>8}")
     for row in found:
         low, high = row["quartiles"]
         whole = "" if row["verify"] is None else f"{row['verify']:.1f}"
         print(
             f"{row['file']:26}{row['loop_us']:9.1f}{row['ratio']:7.2f}  {low:.2f} to {high:.2f}"
-            f"  {row['start']:8.2f}{whole:>9}"
+            f"  {row['cpu_ratio']:6.2f}{row['start']:9.2f}{whole:>8}"
         )
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(found, indent=2))
@@ -90,12 +94,17 @@ def measured(path: Path, model: Any, arguments: argparse.Namespace) -> dict[str,
             lambda: many.predict(images, progress=False),
         )
         loop, ratios = ratio(*sides, arguments.rounds)
+        cpu = statistics.median(
+            cpu_seconds(sides[0], many) / cpu_seconds(sides[1], many)
+            for _ in range(arguments.rounds)
+        )
     low, middle, high = statistics.quantiles(ratios, n=4)
     return {
         "file": path.stem,
         "loop_us": 1e6 * loop / len(images),
         "ratio": middle,
         "quartiles": [low, high],
+        "cpu_ratio": cpu,
         "start": start,
         "verify": None if model is None else whole_verification(path, model, images),
     }
@@ -130,6 +139,19 @@ def ratio(
             seconds[side].append(time.perf_counter() - begun)
     ratios = [one / other for one, other in zip(seconds[slow], seconds[fast], strict=True)]
     return statistics.median(seconds[slow]), ratios
+
+
+def cpu_seconds(side: Callable[[], Any], many: Interpreters) -> float:
+    """CPU seconds of this process and of the interpreters', which Linux tells in ticks."""
+
+    def now() -> float:
+        stats = [Path(f"/proc/{process}/stat").read_text() for process in many.processes]
+        ticks = sum(int(tick) for stat in stats for tick in stat.rsplit(")", 1)[1].split()[11:13])
+        return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+    begun = now()
+    side()
+    return now() - begun
 
 
 def random_images(count: int, shape: tuple[int, ...]) -> np.ndarray:

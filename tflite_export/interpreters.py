@@ -72,6 +72,11 @@ class Interpreters:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """The numbers of the processes that run."""
+        return tuple(worker.process_id for worker in self._workers)
+
     def close(self) -> None:
         """Ends the processes."""
         for worker in self._workers:
@@ -135,6 +140,7 @@ class _Worker:
             cast(BinaryIO, process.stdin),
             cast(BinaryIO, process.stdout),
         )
+        self.process_id = self._process.pid
         self._facts: tuple[TensorFacts, TensorFacts] | None = None
         self.is_resized = self.has_run = False
 

@@ -11,11 +11,11 @@ MARK = "kept_in_float_"
 
 def marked_layer(operator: Operator, names: Sequence[str]) -> str | None:
     """Returns which of the marked layers an operator computes, of fused ones the first."""
-    tensors = [*operator.tensors, *(operator.constants if operator.last else ())]
-    for part in reversed([part for name in tensors for part in name.split(";")]):
-        if marks := re.findall(rf"{MARK}(\d+)", part):
-            return names[int(marks[-1])]  # of nested models the inner layer
-    return None
+    tensors = [*operator.tensors, *operator.constants]
+    parts = [re.findall(rf"{MARK}(\d+)", part) for name in tensors for part in name.split(";")]
+    # Of nested models the inner layer, of fused layers the first: names are in the model's order.
+    places = [int(marks[-1]) for marks in parts if marks]
+    return names[min(places)] if places else None
 
 
 def scoped_layer(operator: Operator) -> str:

@@ -82,7 +82,7 @@ def test_threads_of_one_interpreter_give_the_same(float_digits, digits):
 
 def test_a_process_that_dies_is_one_line(float_digits, digits, one_line):
     with Interpreters(float_digits, workers=1) as interpreters:
-        os.kill(interpreters._workers[0]._process.pid, signal.SIGSEGV)
+        os.kill(interpreters.processes[0], signal.SIGSEGV)
         with pytest.raises(tflite_export.ExportError, match=r"crashed the runtime \(SIGSEGV") as e:
             interpreters.predict(digits.images)
         assert str(float_digits) in one_line(e)
