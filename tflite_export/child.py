@@ -16,6 +16,30 @@ from tflite_export.errors import ExportError
 _FORESEEN = 3  # exit status
 
 
+def command(module: str, *arguments: object) -> list[str]:
+    """The command line of a module, given with its package."""
+    return [sys.executable, "-m", module, *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    """The environment in which a child finds this package."""
+    home = str(Path(__file__).resolve().parents[1])
+    search_path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": search_path}
+
+
+def ending(status: int) -> str:
+    """How a child ended.
+
+    Example:
+        >>> ending(-11), ending(1)
+        ('SIGSEGV', 'status 1')
+    """
+    if status < 0 and -status in set(signal.Signals):
+        return signal.Signals(-status).name
+    return f"signal {-status}" if status < 0 else f"status {status}"
+
+
 def run_module(module: str, *arguments: str, task: str, timeout: float | None = None) -> str:
     """Runs `python -m module arguments` and returns what it printed.
 
@@ -28,12 +52,10 @@ def run_module(module: str, *arguments: str, task: str, timeout: float | None = 
     Raises:
         ExportError: it failed, crashed or took too long.
     """
-    package_home = str(Path(__file__).resolve().parents[1])
-    search_path = os.pathsep.join(filter(None, [package_home, os.environ.get("PYTHONPATH")]))
     try:
         finished = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            env={**os.environ, "PYTHONPATH": search_path},
+            command(module, *arguments),
+            env=environment(),
             capture_output=True,
             text=True,
             errors="replace",
@@ -47,7 +69,7 @@ def run_module(module: str, *arguments: str, task: str, timeout: float | None = 
         ) from None
     if finished.returncode < 0:
         raise ExportError(
-            f"{task} crashed the runtime ({_signal_name(-finished.returncode)}); the file is "
+            f"{task} crashed the runtime ({ending(finished.returncode)}); the file is "
             f"damaged or asks for more memory than there is: export it again"
         )
     last = (finished.stderr.strip().splitlines() or ["no message"])[-1]
@@ -62,10 +84,3 @@ def fail(problem: Exception) -> NoReturn:
     """Ends a child for a cause that it foresaw; its parent raises the same text."""
     print(" ".join(str(problem).split()), file=sys.stderr)
     raise SystemExit(_FORESEEN)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

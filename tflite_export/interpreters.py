@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from tqdm import tqdm
 
-from tflite_export import child_process
+from tflite_export import child
 from tflite_export.errors import ExportError
 from tflite_export.machine import machine_facts
 from tflite_export.messages import receive, send
@@ -130,8 +130,8 @@ class _Worker:
         self._path = path
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed with the worker
         self._process = process = subprocess.Popen(
-            child_process.command("inference_worker", path, threads),
-            env=child_process.environment(),
+            child.command("tflite_export.inference_worker", path, threads),
+            env=child.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -174,7 +174,7 @@ class _Worker:
         return told
 
     def _crashed(self) -> ExportError:
-        ended = child_process.ending(self._process.wait())
+        ended = child.ending(self._process.wait())
         self._errors.seek(0)
         last = (self._errors.read().decode(errors="replace").strip().splitlines() or [""])[-1]
         return ExportError(

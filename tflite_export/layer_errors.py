@@ -8,7 +8,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from tflite_export import child_process
+from tflite_export import child
 from tflite_export.errors import ExportError
 from tflite_export.messages import receive, send
 
@@ -71,8 +71,8 @@ def layer_errors(
     """
     chosen = np.linspace(0, len(images) - 1, min(_ENOUGH, len(images))).astype(int)
     process = subprocess.Popen(
-        child_process.command("layer_comparison", float_file, file),
-        env=child_process.environment(),
+        child.command("tflite_export.layer_comparison", float_file, file),
+        env=child.environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -88,7 +88,7 @@ def layer_errors(
         found = receive(answers)
     if found is None:
         raise ExportError(
-            f"{os.fspath(file)} crashed the runtime ({child_process.ending(process.returncode)}) "
+            f"{os.fspath(file)} crashed the runtime ({child.ending(process.returncode)}) "
             f"while its layers were compared; export it again"
         )
     return tuple(
