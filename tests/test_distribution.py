@@ -133,6 +133,7 @@ class TestTwoReplicas:
     def test_adversarial_with_a_last_batch_that_does_not_divide(self) -> None:
         assert_equal_training(adversarial, dataset(GLOBAL_BATCH + 5), epochs=3)
 
+    @pytest.mark.slow
     def test_adversarial_on_arrays(self) -> None:
         x, y = batch(64)
         alone = adversarial()

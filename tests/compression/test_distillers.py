@@ -101,11 +101,9 @@ def require_trained(technique: str, changed: keras.Model, start: list[np.ndarray
 @pytest.mark.parametrize(
     "distiller",
     [
-        *(hinted, adversarial),
-        *(
-            pytest.param(kind, marks=pytest.mark.slow)
-            for kind in (soft, conditional, of_an_ensemble)
-        ),
+        hinted,
+        *(pytest.param(kind, marks=SLOW) for kind in (soft, adversarial)),
+        *(pytest.param(kind, marks=SLOW) for kind in (conditional, of_an_ensemble)),
     ],
 )
 @pytest.mark.parametrize("technique", TECHNIQUES)
@@ -119,7 +117,13 @@ def test_technique_under_distiller(technique: str, distiller: Callable) -> None:
     require_trained(technique, changed, start)
 
 
-@pytest.mark.parametrize("technique", TECHNIQUES)
+@pytest.mark.parametrize(
+    "technique",
+    [
+        *("pruning", "quantization"),
+        *(pytest.param(t, marks=SLOW) for t in ("filter_pruning", "low_rank", "clustering")),
+    ],
+)
 def test_technique_under_a_cached_teacher(technique: str, tmp_path) -> None:
     views = kd.data.Views(
         IMAGES, LABELS, count=1, normalization=kd.data.Normalization((0.0,), (1.0,))

@@ -27,7 +27,7 @@ def _run(spec, images=IMAGES, labels=LABELS, seeds=SEEDS):
 
 
 @pytest.mark.parametrize("name", STEPS)
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_views_follow_from_the_seeds_alone(name, channels):
     images = IMAGES[..., :channels]
     spec = {name: QUICK.get(name, {})}

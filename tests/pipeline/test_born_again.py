@@ -186,6 +186,7 @@ def noisy() -> Any:
     return build(dropout=0.3)
 
 
+@pytest.mark.slow
 class TestResuming:
     @pytest.mark.parametrize(
         "epoch",

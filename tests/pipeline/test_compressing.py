@@ -73,6 +73,7 @@ def model(workdir: pathlib.Path, folder: str) -> object:
     return kd.models.load_model(workdir / folder / "model.keras")
 
 
+@pytest.mark.slow
 def test_each_technique_does_its_part(chained: pathlib.Path) -> None:
     report = json.loads((chained / "report.json").read_text())
     student, smaller = (
@@ -109,6 +110,7 @@ def test_zeros_and_clusters_survive_what_follows(
     assert report["tflite"]["int8"]["agreement"] > 0.95
 
 
+@pytest.mark.slow
 def test_a_step_learns_from_what_it_says(chained: pathlib.Path) -> None:
     logs = {
         path.parent.name: json.loads(path.read_text())[-1]
@@ -120,6 +122,7 @@ def test_a_step_learns_from_what_it_says(chained: pathlib.Path) -> None:
     assert "2_dead_channels" not in logs
 
 
+@pytest.mark.slow
 def test_without_distillation_the_student_is_the_student_alone(
     chained: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

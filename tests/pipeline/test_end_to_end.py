@@ -151,6 +151,7 @@ def test_overwrite_keeps_the_stages_that_the_change_does_not_concern(
     assert "benchmark: done before" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_deleted_folder_is_made_anew(finished: pathlib.Path, tmp_path: pathlib.Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "data")

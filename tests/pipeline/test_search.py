@@ -320,6 +320,7 @@ def test_only_a_shape_that_training_does_not_change_is_refused_before_it(
     assert compressing.shape_is_known(job) is known
 
 
+@pytest.mark.slow
 def test_the_cost_is_known_before_training(tmp_path: pathlib.Path) -> None:
     data.load("digits", validation=0.1, seed=0, directory=tmp_path / "data")
     whole = quickstart().to_dict()

@@ -154,6 +154,7 @@ def test_it_teaches_nearly_so_from_fewer_bytes(
 
 
 @pytest.mark.tf_keras
+@pytest.mark.slow
 def test_on_two_replicas(tmp_path: pathlib.Path) -> None:
     views = image_views()
     cached = caching.cache(two_maps(6), views, tmp_path, layers=("maps", "wide"), dtype="float32")

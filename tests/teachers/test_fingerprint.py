@@ -69,6 +69,7 @@ def test_the_same_model_built_twice(build: Callable[[], Any]) -> None:
     assert fingerprint(model) != own
 
 
+@pytest.mark.slow
 def test_saved_models_in_another_process(tmp_path: pathlib.Path) -> None:
     """That process does not import what these teachers do not need, as the other Keras."""
     expected, paths = [], []
