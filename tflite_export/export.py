@@ -7,12 +7,11 @@ TensorFlow is imported only when the flags are right, so that `--help` answers a
 
 import json
 import os
-import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
-from tflite_export import recipes
+from tflite_export import command_line, recipes
 from tflite_export.errors import ExportError
 from tflite_export.labels import read_labels
 from tflite_export.preprocessing import parse
@@ -23,16 +22,10 @@ FLAGS = flags.FLAGS
 
 def run() -> None:
     """Entry point of the console script."""
-    try:
-        app.run(_main, flags_parser=_parse_flags)
-    except (ExportError, flags.Error) as error:
-        _fail(" ".join(str(error).split()))
-    except KeyboardInterrupt:
-        _fail("stopped; nothing was written", status=130)
+    command_line.run("kd-export", _main, _parse_flags)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    # Defined here, for a library that is imported beside another main must not claim their names.
     text, numbers = flags.DEFINE_string, flags.DEFINE_list
     whole, number, switch = flags.DEFINE_integer, flags.DEFINE_float, flags.DEFINE_bool
     kinds, forms = ", ".join(recipes.RECIPES), ", ".join(recipes.OUTPUT_FORMS)
@@ -114,11 +107,6 @@ def _main(argv: list[str]) -> None:
         print(*(Trial(**row) for row in told["auto"]["tried"]), sep="\n")
     kind = told["recipe"]["name"]
     print(f"{path}: {path.stat().st_size} bytes, {kind}; {path.with_suffix('.json').name}")
-
-
-def _fail(message: str, status: int = 1) -> None:
-    print(f"kd-export: {message}", file=sys.stderr, flush=True)
-    raise SystemExit(status)
 
 
 if __name__ == "__main__":

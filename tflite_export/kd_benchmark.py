@@ -7,13 +7,13 @@ Nothing is imported that is not needed, so that `--help` answers at once.
 
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags, logging
 
+from tflite_export import command_line
 from tflite_export.errors import ExportError
 from tflite_export.measuring.engine import Device, Effort, measure
 from tflite_export.measuring.result import Result, Setting, model_files
@@ -23,16 +23,10 @@ FLAGS = flags.FLAGS
 
 def run() -> None:
     """Entry point of the console script."""
-    try:
-        app.run(_main, flags_parser=_parse_flags)
-    except (ExportError, flags.Error) as error:
-        _fail(" ".join(str(error).split()))
-    except KeyboardInterrupt:
-        _fail("stopped; nothing was written", status=130)
+    command_line.run("kd-benchmark", _main, _parse_flags)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    # Defined here, for a library that is imported beside another main must not claim their names.
     known = set(FLAGS)
     flags.DEFINE_list("model", None, "One or more .tflite files; the first is compared with.")
     flags.DEFINE_enum("device", "host", ["host", "android"], "Where to run.")
@@ -162,11 +156,6 @@ def _show(result: Result, targets: tuple[Path, ...]) -> None:
         with replacing(target) as temporary:
             temporary.write_text(content(), encoding="utf-8")
     print(f"\nWritten: {targets[0]} and {targets[1].name}")
-
-
-def _fail(message: str, status: int = 1) -> None:
-    print(f"kd-benchmark: {message}", file=sys.stderr, flush=True)
-    raise SystemExit(status)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,14 @@
-"""Loads a Keras model from a file, without running code that the file brings along.
+"""Loads a Keras model from a file, without running code that the file brings along."""
 
-`kd_keras` has such a loader too; this package knows nothing of that one.
-"""
-
-import builtins
 import importlib
 import json
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
 
+from tflite_export import model_code
 from tflite_export.errors import ExportError
 
 
@@ -61,40 +57,15 @@ def _from_hdf5(path: Path) -> tuple[Any, int]:
 
 
 def _refuse_code(path: Path, config: Any, tf_keras: Any | None) -> None:
-    for found in _objects(config):
-        if found.get("class_name") == "__lambda__" or found.get("function_type") == "lambda":
-            raise ExportError(
-                f"model file {str(path)!r} holds Python code in a Lambda layer, which is not run; "
-                f"rebuild the model without it, or with a registered layer"
-            )
-        if tf_keras is not None and _is_foreign(found, tf_keras):
-            name = found["config" if found["class_name"] == "function" else "class_name"]
-            raise ExportError(
-                f"model file {str(path)!r} names {name!r} of the module {found['module']!r}, which "
-                f"is not imported; save the model as a SavedModel, or call tflite_export.convert "
-                f"with the model itself"
-            )
-
-
-def _objects(config: Any) -> Iterator[dict]:
-    """All the dictionaries in a model's configuration."""
-    if isinstance(config, dict):
-        yield config
-    if isinstance(config, dict | list):
-        for value in config.values() if isinstance(config, dict) else config:
-            yield from _objects(value)
-
-
-def _is_foreign(config: dict, keras: Any) -> bool:
-    """Whether tf_keras would import what this names, and it is neither registered nor its own."""
-    module, name = config.get("module"), config.get("class_name")
-    if module is None or name is None:
-        return False
-    if name == "function":  # by name, of Keras' own activations, losses and metrics only
-        name = config.get("config")
-        is_own = module == "builtins" and not hasattr(builtins, str(name))
-        key = name
-    else:  # Keras' classes, not the functions beside them, which a file could have called
-        is_own = module.split(".")[0] in ("keras", "tf_keras") and str(name)[:1].isupper()
-        key = config.get("registered_name")
-    return not is_own and keras.utils.get_registered_object(key) is None
+    if model_code.has_lambda(config):
+        raise ExportError(
+            f"model file {str(path)!r} holds Python code in a Lambda layer, which is not run; "
+            f"rebuild the model without it, or with a registered layer"
+        )
+    foreign = None if tf_keras is None else model_code.foreign(config, tf_keras)
+    if foreign is not None:
+        raise ExportError(
+            f"model file {str(path)!r} names {foreign.name!r} of the module {foreign.module!r}, "
+            f"which is not imported; save the model as a SavedModel, or call "
+            f"tflite_export.convert with the model itself"
+        )

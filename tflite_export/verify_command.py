@@ -8,14 +8,14 @@ reference needs it.
 
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags
+from absl import flags
 
+from tflite_export import command_line
 from tflite_export.errors import ExportError
 
 if TYPE_CHECKING:
@@ -29,16 +29,10 @@ FLAGS = flags.FLAGS
 
 def run() -> None:
     """Entry point of the console script."""
-    try:
-        app.run(_main, flags_parser=_parse_flags)
-    except (ExportError, flags.Error) as error:
-        _fail(" ".join(str(error).split()))
-    except KeyboardInterrupt:
-        _fail("stopped; nothing was written", status=130)
+    command_line.run("kd-verify", _main, _parse_flags)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    # Defined here, for a library that is imported beside another main must not claim their names.
     flags.DEFINE_string("model", None, "The .tflite file to prove.")
     flags.DEFINE_string(
         "reference",
@@ -108,11 +102,6 @@ def _write(target: Path, found: dict[str, Any]) -> None:
     }
     with replacing(target) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
-def _fail(message: str, status: int = 1) -> None:
-    print(f"kd-verify: {message}", file=sys.stderr, flush=True)
-    raise SystemExit(status)
 
 
 if __name__ == "__main__":

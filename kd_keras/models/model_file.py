@@ -1,18 +1,18 @@
 """Whole models from files, without running code that a file brings along."""
 
-import builtins
 import importlib
 import json
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import h5py
 import tensorflow as tf
 
 from kd_keras.errors import InputError
+from tflite_export import model_code
 
 
 def load_model(path: str | os.PathLike[str], *, any_keras: bool = False) -> tf.keras.Model:
@@ -135,40 +135,16 @@ def _refuse_code(path: str, keras: Any) -> None:
             raise InputError(
                 f"model file {path!r} holds weights only; build the model and use load_weights"
             )
-    for found in _objects(json.loads(config)):
-        if found.get("class_name") == "__lambda__" or found.get("function_type") == "lambda":
-            raise _holds_code(path)
-        if _is_tf_keras(keras) and _is_foreign(found, keras):
-            name = found["config" if found["class_name"] == "function" else "class_name"]
-            raise InputError(
-                f"model file {path!r} names {name!r} of the module {found['module']!r}, which is "
-                "not imported: register it with tf_keras before loading, or rebuild the model "
-                "without it"
-            )
-
-
-def _objects(config: Any) -> Iterator[dict]:
-    """All the dictionaries in a model's configuration."""
-    if isinstance(config, dict):
-        yield config
-    if isinstance(config, dict | list):
-        for value in config.values() if isinstance(config, dict) else config:
-            yield from _objects(value)
-
-
-def _is_foreign(config: dict, keras: Any) -> bool:
-    """Whether tf_keras would import what this names, and it is neither registered nor its own."""
-    module, name = config.get("module"), config.get("class_name")
-    if module is None or name is None:
-        return False
-    if name == "function":  # by name, of Keras' own activations, losses and metrics only
-        name = config.get("config")
-        is_own = module == "builtins" and not hasattr(builtins, str(name))
-        key = name
-    else:  # Keras' classes, not the functions beside them, which a file could have called
-        is_own = module.split(".")[0] in ("keras", "tf_keras") and str(name)[:1].isupper()
-        key = config.get("registered_name")
-    return not is_own and keras.utils.get_registered_object(key) is None
+    described = json.loads(config)
+    if model_code.has_lambda(described):
+        raise _holds_code(path)
+    foreign = model_code.foreign(described, keras) if _is_tf_keras(keras) else None
+    if foreign is not None:
+        raise InputError(
+            f"model file {path!r} names {foreign.name!r} of the module {foreign.module!r}, which "
+            "is not imported: register it with tf_keras before loading, or rebuild the model "
+            "without it"
+        )
 
 
 def _holds_code(path: str) -> InputError:
