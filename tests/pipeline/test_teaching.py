@@ -1,10 +1,8 @@
 """The teacher of a run: from whatever file, cached or not, looked at before anything trains."""
 
-import contextlib
 import json
 import pathlib
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ import tflite_export
 from kd_keras import pipeline
 from kd_keras.errors import InputError
 from kd_keras.pipeline import stages, teaching
+from kd_keras.pipeline.job import opened
 
 pytestmark = pytest.mark.tf_keras
 
@@ -37,15 +36,9 @@ def config(**teacher: Any) -> ConfigDict:
     return ConfigDict(sections)
 
 
-@contextlib.contextmanager
-def started(given: ConfigDict, folder: pathlib.Path) -> Iterator[Any]:
-    with pipeline._job(given, folder, overwrite=False) as job:
-        yield job
-
-
 def run(given: ConfigDict, folder: pathlib.Path) -> list[np.ndarray]:
     """Run up to the distilled student, and return its weights."""
-    with started(given, folder) as job:
+    with opened(given, folder) as job:
         wanted = [stage for stage in UP_TO_STUDENT if stage.wanted(job)]
         stages._run(job, wanted, total=len(wanted))
     return kd.models.load_model(folder / "student" / "model.keras").get_weights()
@@ -122,7 +115,7 @@ def test_files_teach_as_the_network_did(
     data = kd.data.open_saved(live / "data")
     normalization = json.loads((live / "config.json").read_text())["data"]
     assert normalization["mean"] == [], "the config gives none, so it is that of the images"
-    with started(config(), live) as job:
+    with opened(config(), live) as job:
         predicted = teacher.predict(job.images(data.train), verbose=0)
     np.save(tmp_path / "predicted.npy", predicted)
     given.teacher.path = str(tmp_path / "predicted.npy")
@@ -149,7 +142,7 @@ def test_a_whole_model_in_h5_needs_no_other_change(
 ) -> None:
     """The config names a network, for which files of weights are taken."""
     teacher_of(live).save(tmp_path / "teacher.h5")
-    with started(config(path=str(tmp_path / "teacher.h5"), model="mlp-7"), tmp_path) as job:
+    with opened(config(path=str(tmp_path / "teacher.h5"), model="mlp-7"), tmp_path) as job:
         stages._run(job, UP_TO_STUDENT[:2], total=2)
         found = teaching.load(job).model.get_weights()
     assert_same(found, teacher_of(live).get_weights())
@@ -160,7 +153,7 @@ def test_a_file_that_has_changed_is_refused(live: pathlib.Path, tmp_path: pathli
     tflite_export.convert(teacher_of(live), path, "float32")
     given = config(path=str(path))
     given.distillation.methods = {"soft_targets": {}}
-    with started(given, tmp_path / "run") as job:
+    with opened(given, tmp_path / "run") as job:
         stages._run(job, UP_TO_STUDENT[:2], total=2)
         other = kd.models.build("mlp-8", classes=10, input_shape=(8, 8, 1))
         tflite_export.convert(other, path, "float32", overwrite=True)
@@ -179,7 +172,7 @@ def test_a_bad_teacher_is_warned_of(tmp_path: pathlib.Path, capsys: pytest.Captu
         given = config(path=str(path), class_map=tuple(class_map))
         given.data.limit = 600  # few examples say little of an order
         given.distillation.methods = {"soft_targets": {}}
-        with started(given, tmp_path / f"run{is_warned_of}") as job:
+        with opened(given, tmp_path / f"run{is_warned_of}") as job:
             stages._run(job, UP_TO_STUDENT[:2], total=2)
             assert teaching.quality_of(job)["warnings"] == [] or is_warned_of
         printed = capsys.readouterr().err
