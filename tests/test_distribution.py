@@ -102,7 +102,11 @@ def assert_equal_training(make: Any, data: Any, **kwargs: Any) -> Any:
 class TestTwoReplicas:
     @pytest.mark.parametrize(
         "make",
-        [plain, softmax_ending, lambda: plain(loss=None)],
+        [
+            plain,
+            pytest.param(softmax_ending, marks=pytest.mark.slow),
+            pytest.param(lambda: plain(loss=None), marks=pytest.mark.slow),
+        ],
         ids=["loss object", "loss by name", "no labels"],
     )
     def test_plain(self, make: Any) -> None:
@@ -119,7 +123,9 @@ class TestTwoReplicas:
         one, two = (m.evaluate(data, verbose=0, return_dict=True) for m in (alone, mirrored))
         assert two == pytest.approx(one, rel=1e-4)
 
-    @pytest.mark.parametrize("examples", [GLOBAL_BATCH + 5, GLOBAL_BATCH + 2])
+    @pytest.mark.parametrize(
+        "examples", [GLOBAL_BATCH + 5, pytest.param(GLOBAL_BATCH + 2, marks=pytest.mark.slow)]
+    )
     def test_plain_with_a_last_batch_that_does_not_divide(self, examples: int) -> None:
         assert_equal_training(plain, dataset(examples), epochs=3)
 
@@ -265,7 +271,9 @@ def conditional(**kwargs: Any) -> Any:
 
 
 class TestGamesOnTwoReplicas:
-    @pytest.mark.parametrize("form", ["saturating", "wasserstein"])
+    @pytest.mark.parametrize(
+        "form", [pytest.param("saturating", marks=pytest.mark.slow), "wasserstein"]
+    )
     def test_conditional(self, form: str) -> None:
         """With weights, a last batch that does not divide, and points drawn for a penalty."""
         data = dataset(3 * GLOBAL_BATCH + 5, weighted=True)

@@ -119,6 +119,7 @@ def test_pqat():
     assert max(map(values_each, file.values())) > 4 * CLUSTERS
 
 
+@pytest.mark.slow
 def test_cqat():
     student = clustering.finish(clustering.apply(network(), clusters=CLUSTERS))
     file = int8_kernels(quantized(student, keep_clusters=True, keep_zeros=False))

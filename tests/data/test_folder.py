@@ -5,6 +5,8 @@ from PIL import Image
 from kd_keras import data
 from kd_keras.errors import InputError
 
+pytestmark = pytest.mark.any_keras
+
 RNG = np.random.default_rng(0)
 
 

@@ -7,6 +7,8 @@ import pytest
 from kd_keras import data
 from kd_keras.errors import InputError
 
+pytestmark = pytest.mark.any_keras
+
 
 def _rows(split):
     return {image.tobytes() for image in split.images}

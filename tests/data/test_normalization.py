@@ -6,6 +6,8 @@ from kd_keras.data.normalization import Normalization, from_data
 from kd_keras.data.splits import Split
 from kd_keras.errors import InputError
 
+pytestmark = pytest.mark.any_keras
+
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3), np.uint8)
 
 

@@ -5,6 +5,8 @@ from kd_keras.data.selection import stratified
 from kd_keras.data.splits import Dataset, Split, checksum
 from kd_keras.errors import InputError
 
+pytestmark = pytest.mark.any_keras
+
 
 def _split(n=6, classes=3, shape=(4, 5, 1), seed=0):
     rng = np.random.default_rng(seed)

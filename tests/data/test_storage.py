@@ -10,6 +10,8 @@ from kd_keras.data import storage
 from kd_keras.data.splits import Dataset, Split
 from kd_keras.errors import InputError
 
+pytestmark = pytest.mark.any_keras
+
 
 def _dataset():
     rng = np.random.default_rng(0)

@@ -8,6 +8,8 @@ from kd_keras.data.augmentation import STEPS
 from kd_keras.data.normalization import from_data
 from kd_keras.errors import InputError
 
+pytestmark = pytest.mark.any_keras
+
 ROWS = 50
 _OF_VIEWS = ("seed", "count", "normalization", "augmentation")
 IDENTITY = data.Normalization((0.0,), (1.0,))
@@ -56,7 +58,9 @@ def test_the_rest_of_an_epoch_can_be_kept(split):
         np.testing.assert_array_equal(np.sort(rows), np.arange(ROWS))
 
 
-@pytest.mark.parametrize("name", [None, *STEPS, "all"])
+@pytest.mark.parametrize(
+    "name", [None, *(pytest.param(step, marks=pytest.mark.slow) for step in STEPS), "all"]
+)
 def test_resuming_gives_the_batches_of_an_uninterrupted_run(split, name):
     names = [] if name is None else list(STEPS) if name == "all" else [name]
     whole = list(_training(split, augmentation=_augment(names)).as_numpy_iterator())

@@ -8,6 +8,8 @@ from kd_keras import data
 from kd_keras.data import tfds_source
 from kd_keras.errors import InputError
 
+pytestmark = pytest.mark.any_keras
+
 tfds = pytest.importorskip("tensorflow_datasets")
 
 

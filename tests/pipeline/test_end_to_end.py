@@ -110,10 +110,17 @@ def test_second_run_does_nothing_again(finished: pathlib.Path) -> None:
     assert (finished / "student" / "model.keras").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize(
+    "kills",
+    [
+        ["student: epoch 1/2"],
+        pytest.param(["teacher: epoch 1/2", "1_pruning: epoch 1/1"], marks=pytest.mark.slow),
+    ],
+    ids=["once", "twice"],
+)
 def test_killed_run_continues_to_the_same_weights(
-    finished: pathlib.Path, tmp_path: pathlib.Path
+    finished: pathlib.Path, tmp_path: pathlib.Path, kills: list[str]
 ) -> None:
-    kills = iter(("teacher: epoch 1/2", "student: epoch 1/2", "1_pruning: epoch 1/1"))
     for marker in kills:
         process = subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None

@@ -69,6 +69,7 @@ def test_a_cached_run_ends_with_the_weights_of_a_live_one(
     assert list(found["outputs"]["layers"]) == ["features"]
 
 
+@pytest.mark.slow
 def test_a_cache_filled_in_parts_is_not_filled_again(tmp_path: pathlib.Path) -> None:
     given = config(cache={"views": 2, "path": str(tmp_path / "shared")})
     given.data.augmentation = {"shift": {"pixels": 1}}

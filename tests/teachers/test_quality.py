@@ -414,9 +414,14 @@ def resnet56() -> KerasTeacher:
     return KerasTeacher(model)
 
 
+@pytest.mark.any_keras
 @pytest.mark.parametrize(
     ("mean", "std", "is_right"),
-    [(*CIFAR, True), ((0,), (1 / 255,), False), ((0,), (1,), False)],
+    [
+        (*CIFAR, True),
+        ((0,), (1 / 255,), False),
+        pytest.param((0,), (1,), False, marks=pytest.mark.slow),
+    ],
     ids=["as trained", "0..255", "0..1"],
 )
 def test_a_trained_teacher(tfds_dir: str, mean: Any, std: Any, is_right: bool) -> None:
