@@ -8,10 +8,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from kd_keras import schedules, taps
+from kd_keras import labels, schedules, taps
 from kd_keras.data.views import Views
 from kd_keras.errors import InputError
-from kd_keras.labels import LabelLoss, check_values
+from kd_keras.labels import LabelLoss
 from kd_keras.methods.base import Context, Method, at_least_zero, distinctly_named
 from kd_keras.schedules import Scheduled
 from kd_keras.serialization import deserialize, serializable, serialize
@@ -238,8 +238,8 @@ class Distiller(tf.keras.Model):
         self._check_trainable()
         sparse = self._label_loss is not None and self._label_loss.sparse
         if sparse or self.needs_labels:
-            labels = x.y if isinstance(x, Views) else y
-            check_values(labels, classes=taps.classes_of(self.student))
+            given = x.y if isinstance(x, Views) else y
+            labels.check_values(given, classes=taps.classes_of(self.student))
         signature = inspect.signature(tf.keras.Model.fit)
         arguments = dict(signature.bind(self, x, y, *args, **kwargs).arguments)
         del arguments["self"]
@@ -253,7 +253,7 @@ class Distiller(tf.keras.Model):
         try:
             return super().fit(**streamed(self._teaching.value, arguments))
         except Exception as error:
-            refusal = self._refusal.value or refusal_in(error)
+            refusal = self._refusal.value or refusal_in(error) or labels.refusal_in(error)
             if refusal is None:
                 raise
             raise refusal from None

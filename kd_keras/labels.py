@@ -1,5 +1,6 @@
 """The label loss, one value an example, and the checks that its labels need."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ from kd_keras.errors import InputError
 
 _SPARSE = ("sparse_categorical_crossentropy", "SparseCategoricalCrossentropy")
 _BINARY = ("binary_crossentropy", "BinaryCrossentropy")
+_REFUSED_BY_TENSORFLOW = re.compile(
+    r"Received a label value of (\S+) which is outside the valid range of \[0, (\d+)\)"
+)
 _CROSSENTROPIES = (*_SPARSE, *_BINARY, "categorical_crossentropy", "CategoricalCrossentropy")
 
 
@@ -103,12 +107,29 @@ def check_values(y: Any, classes: int | None) -> None:
     if not (is_array and classes):
         return
     values = np.asarray(y)
-    bad = values[(values < 0) | (values >= classes)]
+    bad = values[~((values >= 0) & (values < classes))]  # not a number is neither
     if bad.size:
-        raise InputError(
-            f"label {bad.flat[0]} is out of range; the student has {classes} classes, so labels "
-            f"are 0 to {classes - 1}"
-        )
+        raise _out_of_range(bad.flat[0], classes)
+
+
+def refusal_in(error: BaseException) -> InputError | None:
+    """What `check_values` would have said of labels that only a running graph saw, or None.
+
+    TensorFlow's CPU kernel refuses such labels amid the traces of the graph. Its GPU kernel does
+    not: there the loss is NaN.
+
+    Args:
+        error: What running the graph raised.
+    """
+    found = _REFUSED_BY_TENSORFLOW.search(str(error))
+    return _out_of_range(found[1], int(found[2])) if found else None
+
+
+def _out_of_range(label: Any, classes: int) -> InputError:
+    return InputError(
+        f"label {label} is out of range; the student has {classes} classes, so labels are 0 to "
+        f"{classes - 1}"
+    )
 
 
 def _class_name(name: str) -> str:

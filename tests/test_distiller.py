@@ -477,6 +477,16 @@ class TestBadInput:
         one_line(error, f"label {label}", "3 classes", "0 to 2")
         assert_same(values(model.student), before)
 
+    def test_label_out_of_range_in_a_dataset(self) -> None:
+        x, y = batch()
+        y[7] = 3
+        model = compiled()
+        before = values(model.student)
+        with pytest.raises(InputError) as error:
+            model.fit(tf.data.Dataset.from_tensor_slices((x, y)).batch(16), verbose=0)
+        one_line(error, "label 3 ", "3 classes", "0 to 2")
+        assert_same(values(model.student), before)
+
     @pytest.mark.parametrize("source", ["arrays", "dataset"])
     def test_labels_of_the_wrong_shape(self, source: str) -> None:
         x, y = batch()

@@ -104,7 +104,7 @@ def test_labels_of_the_wrong_shape(loss: str, labels: Any, word: str) -> None:
 SPARSE = losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-@pytest.mark.parametrize("bad", [-1, 3, 200])
+@pytest.mark.parametrize("bad", [-1, 3, 200, np.nan])
 @pytest.mark.parametrize("kind", [np.array, list, tf.constant])
 def test_class_indices_out_of_range(bad: int, kind: Any) -> None:
     with pytest.raises(InputError) as error:
