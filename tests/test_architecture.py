@@ -141,8 +141,8 @@ def test_keras_is_spelled_as_tensorflows() -> None:
 
 def test_pruning_and_quantization_stay_in_their_package() -> None:
     users = importers_of("tensorflow_model_optimization")
-    assert users
-    assert {group(name) for name in users} == {"compression"}
+    assert "tflite_export.keras_file" in users  # which knows the classes in its files
+    assert {group(name) for name in users - {"tflite_export.keras_file"}} == {"compression"}
 
 
 def test_flags_only_in_the_mains() -> None:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import zipfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ def load_keras_model(path: Path) -> Any:
 
     Files with code in them (`Lambda` layers around a Python lambda) are refused, and so are those
     written by tf_keras that name functions or classes from outside of Keras which are not
-    registered: tf_keras would import and call them, whatever they do. Keras 3 has such a check.
+    registered: tf_keras would import and call them, whatever they do. Keras 3 has such a check. In
+    an `.h5` file of a quantization-aware model tfmot's own classes are known.
 
     Args:
         path: a `.keras` or `.h5` file.
@@ -28,8 +30,9 @@ def load_keras_model(path: Path) -> Any:
     try:
         config, version = _archived(path) if path.suffix == ".keras" else _from_hdf5(path)
         keras = importlib.import_module("tf_keras" if version < 3 else "keras")
-        _refuse_code(path, config, keras if version < 3 else None)
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        with _quantize_scope(path, config):
+            _refuse_code(path, config, keras if version < 3 else None)
+            return keras.models.load_model(path, compile=False, safe_mode=True)
     except ExportError:
         raise
     except Exception as error:  # h5py and both Keras raise anything here, on any foreign file
@@ -54,6 +57,15 @@ def _from_hdf5(path: Path) -> tuple[Any, int]:
         )
     version = version.decode() if isinstance(version, bytes) else version
     return json.loads(config), int(version.split(".")[0])
+
+
+def _quantize_scope(path: Path, config: Any) -> AbstractContextManager[Any]:
+    """Where tf_keras knows tfmot's classes. A `.keras` file does not hold what those learned."""
+    if path.suffix == ".keras" or not model_code.is_quantization_aware(config):
+        return nullcontext()
+    import tensorflow_model_optimization as tfmot  # only now: it needs tf_keras
+
+    return tfmot.quantization.keras.quantize_scope()
 
 
 def _refuse_code(path: Path, config: Any, tf_keras: Any | None) -> None:

@@ -23,6 +23,13 @@ def has_lambda(config: Any) -> bool:
     )
 
 
+def is_quantization_aware(config: Any) -> bool:
+    """Whether a model's configuration has layers in tfmot's wrappers for quantization."""
+    return any(
+        str(found.get("class_name")).startswith("QuantizeWrapper") for found in _objects(config)
+    )
+
+
 def foreign(config: Any, tf_keras: Any) -> Foreign | None:
     """The first thing that tf_keras would import for a model's configuration, or None.
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -101,11 +102,11 @@ def test_layers_of_files_are_kept_in_float(source, files, tmp_path, one_line):
     assert kept == ["CONV_2D", "FULLY_CONNECTED"]
 
 
-@pytest.mark.slow
 @pytest.mark.tf_keras
-def test_quantization_aware_saved_model(quantized_net, images, tmp_path):
-    quantized_net.save(tmp_path / "saved")
-    path = tflite_export.convert_file(tmp_path / "saved", tmp_path / "x.tflite", "int8")
+@pytest.mark.parametrize("source", ["net.h5", pytest.param("saved", marks=pytest.mark.slow)])
+def test_quantization_aware_files(source, quantized_net, images, tmp_path):
+    quantized_net.save(tmp_path / source)
+    path = tflite_export.convert_file(tmp_path / source, tmp_path / "x.tflite", "int8")
     outputs = tflite_export.TFLiteModel(path).predict(images)
     expected = quantized_net.predict(images, verbose=0)
     assert np.mean(outputs.argmax(1) == expected.argmax(1)) >= 0.98
@@ -184,9 +185,19 @@ def test_sources_that_cannot_be_exported(kind, files, tmp_path, one_line):
 
 
 @pytest.mark.tf_keras
-def test_classes_that_tf_keras_would_import_are_refused(quantized_net, tmp_path, one_line):
+def test_classes_that_tf_keras_would_import_are_refused(
+    quantized_net, tmp_path, monkeypatch, one_line
+):
+    (tmp_path / "stranger.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.syspath_prepend(tmp_path)
     quantized_net.save(tmp_path / "x.h5")
-    with pytest.raises(tflite_export.ExportError, match=r"not imported; save .* SavedModel") as e:
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        wrapped = next(la for la in config["config"]["layers"] if la["name"] == "quant_conv1")
+        stranger = {"module": "stranger", "class_name": "Run", "config": {}}
+        wrapped["config"]["layer"]["config"]["activation"] = stranger | {"registered_name": None}
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(tflite_export.ExportError, match=r"'Run' of the module 'stranger'") as e:
         tflite_export.convert_file(tmp_path / "x.h5", tmp_path / "x.tflite", "int8")
     one_line(e)
 
