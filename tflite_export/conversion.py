@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tflite_export import float_layers, keras_model, quantization, recipes
-from tflite_export.converter import check_input_name, to_tflite
+from tflite_export.converter import check_batch_size, check_input_name, to_tflite
 from tflite_export.ends import Ends
 from tflite_export.errors import ExportError, one_line
 from tflite_export.file_facts import read_facts
@@ -29,9 +29,10 @@ def convert(
     output_name: str | None = None,
     with_preprocessing: Preprocessing | None = None,
     output_form: str | None = None,
+    batch_size: int = 1,
     overwrite: bool = False,
 ) -> Path:
-    """Writes `model` as a .tflite file with batch 1 and the signature `serving_default`.
+    """Writes `model` as a .tflite file with a fixed batch and the signature `serving_default`.
 
     The file is checked before it gets its name: it loads in the runtime, has built-in operators
     only, input and output in the recipe's format under the user's own names, and computes in no
@@ -52,6 +53,7 @@ def convert(
             itself, to the bit as it would be done outside.
         output_form: `logits`, `softmax` or `argmax` (the number of the class, int32), whichever
             the model ends in; the model's own when not given.
+        batch_size: how many images one inference takes; a phone has one.
         overwrite: replace a file that is there.
 
     Returns:
@@ -67,7 +69,9 @@ def convert(
     target, ends = Path(path), Ends(with_preprocessing, output_form)
     refuse_existing([target], overwrite)
     made = keras_content(
-        model, chosen, representative, input_name=input_name, output_name=output_name
+        *(model, chosen, representative, batch_size),
+        input_name=input_name,
+        output_name=output_name,
     )
     with replacing(target) as temporary:
         write_checked(made, temporary, ends)
@@ -78,11 +82,13 @@ def keras_content(
     model: Any,
     recipe: Recipe,
     representative: Any = None,
+    batch_size: int = 1,
     *,
     input_name: str | None = None,
     output_name: str | None = None,
 ) -> Content:
     """Makes the bytes of a file from a Keras model; see `convert`, which writes them."""
+    check_batch_size(batch_size)
     _check_model(model, recipe)
     images = _representative(model, recipe, representative)
     input_name = input_name or keras_model.input_name(model.inputs[0])
@@ -90,7 +96,7 @@ def keras_content(
     check_input_name(input_name)
     with silenced_stderr():
         with float_layers.marked(model, recipe.float_layers):
-            serve = _serving_function(model, input_name, output_name)
+            serve = _serving_function(model, input_name, output_name, batch_size)
         layers = {keras_model.user_name(layer) for layer in keras_model.layers_of(model)}
         learned = keras_model.is_quantization_aware(model)
         content = to_tflite(serve, model.name, layers, recipe.io if learned else None)
@@ -102,8 +108,12 @@ def keras_content(
     return Content(content, recipe, input_name, output_name, floats)
 
 
-def marked_content(model: Any) -> tuple[bytes, list[str]]:
+def marked_content(model: Any, batch_size: int = 1) -> tuple[bytes, list[str]]:
     """Makes the bytes of a float32 file whose operators tell the layers that they compute.
+
+    Args:
+        model: see `convert`.
+        batch_size: likewise.
 
     Returns:
         The bytes, and the layers' names as `float_layers.marked_layer` takes them.
@@ -120,7 +130,7 @@ def marked_content(model: Any) -> tuple[bytes, list[str]]:
     names = list(dict.fromkeys(layer.name for layer in keras_model.layers_of(model)))
     input_name = keras_model.input_name(model.inputs[0])
     with silenced_stderr(), float_layers.marked(model, names):
-        serve = _serving_function(model, input_name, keras_model.output_name(model))
+        serve = _serving_function(model, input_name, keras_model.output_name(model), batch_size)
         return to_tflite(serve, model.name), names
 
 
@@ -154,9 +164,9 @@ def _representative(model: Any, recipe: Recipe, given: Any) -> np.ndarray | None
     return images
 
 
-def _serving_function(model: Any, input_name: str, output_name: str) -> Any:
-    """Traces inference with batch 1; the names given here become those of the signature."""
-    shape = [1, *tuple(model.inputs[0].shape)[1:]]
+def _serving_function(model: Any, input_name: str, output_name: str, batch_size: int) -> Any:
+    """Traces inference; the names given here become those of the signature."""
+    shape = [batch_size, *tuple(model.inputs[0].shape)[1:]]
 
     @tf.function(
         input_signature=[tf.TensorSpec(shape, tf.float32, name=input_name)], autograph=False

@@ -66,6 +66,16 @@ def check_input_name(name: str) -> None:
         )
 
 
+def check_batch_size(batch_size: int) -> None:
+    """Refuses a batch size that is none.
+
+    Raises:
+        ExportError: it is no whole number from 1.
+    """
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ExportError(f"batch_size is {batch_size!r}; give a whole number from 1")
+
+
 def _explain(error: Exception, model: str, layers: Collection[str]) -> str:
     """Finds operators and layers in the converter's report and says them in one line."""
     report = str(error)

@@ -115,7 +115,8 @@ def feeding(name: str, path: Path, known: Known) -> dict[str, Any]:
             "pixel_std": fitted.pixel_std,
             "in_the_file": inside is not None,
         }
-        told["snippets"] = snippets(name, model.input, model.output, fitted, inside is not None)
+        if model.input.shape[0] == 1:  # the code feeds one picture
+            told["snippets"] = snippets(name, model.input, model.output, fitted, inside is not None)
     return told
 
 

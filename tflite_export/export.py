@@ -55,6 +55,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
         (number, "floor", None, "Of recipe auto: least accuracy or agreement of the file."),
         (text, "images_npy", None, "Of recipe auto: test images, as the model takes them."),
         (text, "labels_npy", None, "Of recipe auto: their classes; else agreement counts."),
+        (whole, "batch", 1, "How many images one inference takes."),
         (switch, "overwrite", False, "Replace files that are there."),
     )
     for define, name, default, meaning in defined:
@@ -99,6 +100,7 @@ def _main(argv: list[str]) -> None:
         output_form=FLAGS.output_form,
         card=Card(FLAGS.model_name, FLAGS.author, FLAGS.license, FLAGS.model_version),
         examples=examples,
+        batch_size=FLAGS.batch,
         overwrite=FLAGS.overwrite,
     )
     told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))

@@ -38,6 +38,7 @@ def convert_file(
     output_form: str | None = None,
     card: Card | None = None,
     examples: Examples | None = None,
+    batch_size: int = 1,
     overwrite: bool = False,
 ) -> Path:
     """Writes a model file as .tflite file, and beside it a `.json` that says what it is.
@@ -67,6 +68,8 @@ def convert_file(
         output_form: see `tflite_export.convert`.
         card: name, author, licence and version of the model.
         examples: that decide in recipe `auto`.
+        batch_size: see `tflite_export.convert`; a `.tflite` source has it already. The code in the
+            description feeds single pictures: there is none with another batch than 1.
         overwrite: replace files that are there.
 
     Returns:
@@ -91,10 +94,11 @@ def convert_file(
         data = load_representative(Path(representative), preprocessing, representative_count, seed)
     tried = None
     if chosen is not None:
-        made = _content(source, chosen, data)
+        made = _content(source, chosen, data, batch_size)
     elif examples is not None:
         made, tried = smallest(
-            lambda each: _content(source, each, data if each.needs_ranges else None), examples
+            lambda each: _content(source, each, data if each.needs_ranges else None, batch_size),
+            examples,
         )
     with replacing(target.with_suffix(".json")) as described, replacing(target) as temporary:
         write_checked(made, temporary, ends)
@@ -142,15 +146,15 @@ def _tell_inside(path: Path, known: Known) -> None:
         TFLiteModel(path)  # still loads
 
 
-def _content(source: Path, recipe: Recipe, data: Representative | None) -> Content:
+def _content(source: Path, recipe: Recipe, data: Representative | None, batch_size: int) -> Content:
     if (source / "saved_model.pb").is_file():
-        return saved_model_content(source, recipe, data)
+        return saved_model_content(source, recipe, data, batch_size)
     if source.is_file() and source.suffix in (".keras", ".h5", ".hdf5"):
         with silenced_stderr():
             model = load_keras_model(source)
-        return keras_content(model, recipe, data)
+        return keras_content(model, recipe, data, batch_size)
     if source.is_file() and source.suffix == ".tflite":
-        return tflite_content(source, recipe, data)
+        return tflite_content(source, recipe, data, batch_size)
     raise ExportError(
         f"model {str(source)!r} is of no known kind; give a .keras, .h5 or .tflite file or the "
         f"folder of a SavedModel"

@@ -20,7 +20,13 @@ from tflite_export.file_facts import FileFacts, Operator, read_facts
 from tflite_export.layer_errors import LayerError
 from tflite_export.layer_names import marked_layer, scoped_layer
 from tflite_export.messages import receive, send
-from tflite_export.tflite_model import TensorFacts, TFLiteModel, check_images, tensor_facts
+from tflite_export.tflite_model import (
+    TensorFacts,
+    TFLiteModel,
+    check_images,
+    filled,
+    tensor_facts,
+)
 
 _CHANGES_OF_FORMAT = {"QUANTIZE", "DEQUANTIZE"}
 #: Operators that compute nothing; their error is their input's.
@@ -48,7 +54,8 @@ class _Side:
         }
 
     def run(self, image: np.ndarray) -> None:
-        self._interpreter.set_tensor(self.input.index, self.input.quantize(image[None]))
+        stored = self.input.quantize(filled(image[None], self.input.shape[0]))
+        self._interpreter.set_tensor(self.input.index, stored)
         self._interpreter.invoke()
 
     def output(self, operator: Operator) -> TensorFacts:

@@ -16,6 +16,7 @@ from tflite_export.input_range import check_preprocessed
 from tflite_export.quantization_rules import rules_of
 from tflite_export.recipes import Recipe
 from tflite_export.representative import Representative
+from tflite_export.tflite_model import filled
 
 _SIGNATURE = "serving_default"
 _STEPS = {"int8": 255, "int16": 65534}  # int16 is symmetric
@@ -35,7 +36,7 @@ def quantize(
     default, a moving average over images, depends on their order and cuts off what is rare.
 
     Args:
-        content: a float32 file with the signature `serving_default`, batch 1.
+        content: a float32 file with the signature `serving_default`.
         recipe: what to make of it; one that quantizes.
         input_name: of the only input, in the signature.
         representative: images as `check_representative` returns them, for a recipe that needs
@@ -93,16 +94,27 @@ def _ranges(
     watcher = calibrator.Calibrator(
         content, num_threads=1, qsv_update_func=qsv_utils.min_max_update
     )
-    samples = {_SIGNATURE: [{input_name: image[None]} for image in images]}
+    batch = _batch_size(content)
+    whole = filled(images, batch)
+    batches = [whole[place : place + batch] for place in range(0, len(whole), batch)]
+    samples = {_SIGNATURE: [{input_name: some} for some in batches]}
     watcher.calibrate(samples, rules, cache_output=True)
     # The library passes over what is not finite; it would be seen in the outputs.
     for place, outputs in enumerate(watcher.get_cached_output()):
         if not all(np.all(np.isfinite(output)) for output in outputs.values()):
+            first, last = place * batch, min((place + 1) * batch, len(images)) - 1
+            which = f"image {first}" if first == last else f"images {first} to {last}"
             raise ExportError(
-                f"the model gives NaN or infinity for representative image {place}; check the "
+                f"the model gives NaN or infinity for representative {which}; check the "
                 f"model's weights and the images' normalisation"
             )
     return watcher.get_model_qsvs()
+
+
+def _batch_size(content: bytes) -> int:
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    (graph, *_) = model.subgraphs
+    return int(graph.tensors[graph.inputs[0]].shape[0])
 
 
 def representative_for(

@@ -60,8 +60,11 @@ class Reference:
         batches = range(0, len(images), _BATCH)
         return np.concatenate([np.asarray(run(images[i : i + _BATCH])) for i in batches])
 
-    def float_content(self) -> tuple[bytes, list[str] | None]:
+    def float_content(self, batch_size: int = 1) -> tuple[bytes, list[str] | None]:
         """Returns the model as a float32 .tflite file, and the layers its operators are marked by.
+
+        Args:
+            batch_size: of the file, unless the reference is one.
 
         Raises:
             ExportError: the model cannot be exported in float32.
@@ -73,10 +76,11 @@ class Reference:
         from tflite_export.saved_model import saved_model_content
 
         if not self._is_keras:
-            return saved_model_content(self.path, RECIPES["float32"]).data, None
+            made = saved_model_content(self.path, RECIPES["float32"], batch_size=batch_size)
+            return made.data, None
         with silenced_stderr():
             self._loaded()
-        return marked_content(self._model)
+        return marked_content(self._model, batch_size)
 
     def _loaded(self) -> Callable[[np.ndarray], Any]:
         if self._run is None:

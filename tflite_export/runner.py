@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export.errors import ExportError
-from tflite_export.tflite_model import load_interpreter, signature_details, tensor_facts
+from tflite_export.tflite_model import filled, load_interpreter, signature_details, tensor_facts
 
 
 class Runner:
@@ -66,8 +66,8 @@ class Runner:
     def run_stored(self, x: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
         """Returns the named outputs as the file stores them, of inputs as it stores them."""
         size = len(x) if self.is_resized else self.input.shape[0]
-        filled = np.concatenate([x, np.repeat(x[-1:], -len(x) % size, axis=0)])
-        found = [self._invoke(filled[i : i + size], names) for i in range(0, len(x), size)]
+        whole = filled(x, size)
+        found = [self._invoke(whole[i : i + size], names) for i in range(0, len(x), size)]
         return [np.concatenate(values)[: len(x)] for values in zip(*found, strict=True)]
 
     def gives_the_same_resized(self, x: np.ndarray, *, exact: bool) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tflite_export import quantization
-from tflite_export.converter import check_input_name, to_tflite
+from tflite_export.converter import check_batch_size, check_input_name, to_tflite
 from tflite_export.errors import ExportError, one_line
 from tflite_export.file_facts import read_facts
 from tflite_export.float_layers import scoped_operators
@@ -18,8 +18,10 @@ from tflite_export.writing import Content
 _SIGNATURE = "serving_default"
 
 
-def saved_model_content(folder: Path, recipe: Recipe, representative: Any = None) -> Content:
-    """Makes the bytes of a file with batch 1 from the signature `serving_default`.
+def saved_model_content(
+    folder: Path, recipe: Recipe, representative: Any = None, batch_size: int = 1
+) -> Content:
+    """Makes the bytes of a file with a fixed batch from the signature `serving_default`.
 
     A model made quantization-aware by tfmot is known by the fake quantization in its graph.
 
@@ -27,22 +29,30 @@ def saved_model_content(folder: Path, recipe: Recipe, representative: Any = None
         folder: of the SavedModel.
         recipe: what to make.
         representative: images or `Representative` data, where the recipe needs them.
+        batch_size: of the file.
 
     Raises:
-        ExportError: the folder is no SavedModel, its signature is missing or has other than one
-            float32 input of a fixed shape and one output, or see `tflite_export.convert`.
+        ExportError: the folder is no SavedModel, its signature is missing, has another batch, or
+            other than one float32 input of a fixed shape and one output, or see
+            `tflite_export.convert`.
     """
+    check_batch_size(batch_size)
     with silenced_stderr():
         loaded, function = _load(folder)
         name, spec = _only_input(folder, function)
         (output_name,) = function.structured_outputs
         learned = _is_quantization_aware(function)
+    if spec.shape[0] not in (None, batch_size):
+        raise ExportError(
+            f"model folder {str(folder)!r} takes batches of {spec.shape[0]} only; export with that "
+            f"batch size, or save it with an open batch"
+        )
     shape = tuple(spec.shape)[1:]
     images = quantization.representative_for(
         recipe, representative, shape, f"model {str(folder)!r}", learned
     )
     with silenced_stderr():
-        serve = _with_batch_one(function, name, shape)
+        serve = _with_batch(function, name, (batch_size, *shape))
         content = to_tflite(serve, str(folder), learned_io=recipe.io if learned else None)
         del loaded  # held until here, for the function does not hold its variables
         floats = scoped_operators(read_facts(content), recipe.float_layers, output_name)
@@ -115,10 +125,8 @@ def _is_quantization_aware(function: Any) -> bool:
     return any(node.op.startswith("FakeQuant") for group in nodes for node in group)
 
 
-def _with_batch_one(function: Any, name: str, shape: tuple[int, ...]) -> Any:
-    @tf.function(
-        input_signature=[tf.TensorSpec([1, *shape], tf.float32, name=name)], autograph=False
-    )
+def _with_batch(function: Any, name: str, shape: tuple[int, ...]) -> Any:
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name=name)], autograph=False)
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return function(**{name: images})
 

@@ -17,8 +17,10 @@ from tflite_export.tflite_model import TFLiteModel
 from tflite_export.writing import Content
 
 
-def tflite_content(path: Path, recipe: Recipe, representative: Any = None) -> Content:
-    """Makes the bytes of a file from another, which is in float32 and has batch 1.
+def tflite_content(
+    path: Path, recipe: Recipe, representative: Any = None, batch_size: int = 1
+) -> Content:
+    """Makes the bytes of a file from another, which is in float32 and has the same batch.
 
     A file without the signature `serving_default` gets one, with the names of its tensors.
 
@@ -26,14 +28,18 @@ def tflite_content(path: Path, recipe: Recipe, representative: Any = None) -> Co
         path: of the float file.
         recipe: what to make.
         representative: images or `Representative` data, where the recipe needs them.
+        batch_size: of both files.
 
     Raises:
         ExportError: the file does not load, is quantized already, has another batch, or other
             than one float32 input and one output, or see `tflite_export.convert`.
     """
     model = TFLiteModel(path)
-    if model.input.shape[:1] != (1,):
-        raise ExportError(f"{path} takes {model.input.shape}; export it with batch 1 first")
+    if model.input.shape[:1] != (batch_size,):
+        raise ExportError(
+            f"{path} takes {model.input.shape}, and its batch cannot be made {batch_size}; export "
+            f"the model that it was made from"
+        )
     content = path.read_bytes()
     facts = read_facts(content)
     if not facts.inputs:

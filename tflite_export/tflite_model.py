@@ -94,7 +94,7 @@ class TFLiteModel:
         self.output = tensor_facts(*outputs.popitem())
 
     def predict(self, images: np.ndarray, *, progress: bool = True) -> np.ndarray:
-        """Runs the file on every image, one after the other, as a phone would.
+        """Runs the file on every image, one batch after the other, as a phone would.
 
         `Interpreters.predict` gives the same for a whole test set, in several processes.
 
@@ -106,24 +106,35 @@ class TFLiteModel:
             Real numbers, (n, *output shape without batch), float32.
 
         Raises:
-            ExportError: images of another shape, or NaN or infinity among them.
+            ExportError: images of another shape, NaN or infinity among them, or the file gives
+                something else than a result for each image of its batch.
         """
         images = np.asarray(images)
-        if self.input.shape[0] != 1:
-            raise ExportError(
-                f"{self.path} has batch {self.input.shape[0]}; export it with batch 1"
-            )
         check_images(self.path, self.input, images)
+        batch = self.input.shape[0]
+        if self.output.shape[:1] != (batch,):
+            raise ExportError(
+                f"{self.path} takes {self.input.shape} and gives {self.output.shape}: it needs a "
+                f"batch as the first dimension of both"
+            )
         stored = np.empty((len(images), *self.output.shape[1:]), self.output.dtype)
         hidden = not (progress and len(images) >= 1000 and sys.stderr.isatty())
-        for place, image in enumerate(tqdm(images, desc=self.path.name, disable=hidden)):
-            stored[place] = self._run(self.input.quantize(image[np.newaxis]))[0]
+        for place in tqdm(range(0, len(images), batch), desc=self.path.name, disable=hidden):
+            some = self.input.quantize(images[place : place + batch])
+            stored[place : place + batch] = self._run(filled(some, batch))[: len(some)]
         return self.output.dequantize(stored)
 
     def _run(self, quantized: np.ndarray) -> np.ndarray:
         self.interpreter.set_tensor(self.input.index, quantized)
         self.interpreter.invoke()
         return self.interpreter.get_tensor(self.output.index)
+
+
+def filled(images: np.ndarray, batch: int) -> np.ndarray:
+    """Returns images with the last repeated until there are whole batches."""
+    if len(images) % batch == 0:
+        return images
+    return np.concatenate([images, np.repeat(images[-1:], -len(images) % batch, axis=0)])
 
 
 def check_images(path: Path, wanted: TensorFacts, images: np.ndarray) -> None:

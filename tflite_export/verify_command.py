@@ -79,8 +79,10 @@ def _main(argv: list[str]) -> None:
 
 def _layers(reference: "Reference", images: "np.ndarray") -> "Sequence[LayerError]":
     from tflite_export.layer_errors import layer_errors
+    from tflite_export.tflite_model import TFLiteModel
 
-    content, names = reference.float_content()
+    batch_size = TFLiteModel(FLAGS.model).input.shape[0]
+    content, names = reference.float_content(batch_size)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "reference.tflite"
         path.write_bytes(content)
