@@ -43,18 +43,40 @@ class Known:
         return self.card != Card() or known != (None, None)
 
 
-def origin(
+def describe(
+    path: Path,
     recipe: Recipe,
     source: Path,
     representative: Representative | None,
+    known: Known,
+    *,
+    auto: dict[str, Any] | None = None,
+    name: str | None = None,
 ) -> dict[str, Any]:
-    """Tells what a file was made from, and by what.
+    """Tells what a file is, what it was made from, and how it is fed and read.
 
     Args:
+        path: where it lies.
         recipe: that it was made by.
         source: the model's file or folder.
         representative: data that ranges were taken from.
+        known: what the file itself does not tell.
+        auto: how the recipe was chosen, from `choice`.
+        name: of the file, where it lies under another one yet.
+
+    Raises:
+        ExportError: preprocessing or labels do not fit the model.
     """
+    name = name or path.name
+    return {
+        "file": {"name": name, "bytes": path.stat().st_size, "sha256": digest(path)},
+        **_origin(recipe, source, representative),
+        "auto": auto,
+        **_feeding(name, path, known),
+    }
+
+
+def _origin(recipe: Recipe, source: Path, representative: Representative | None) -> dict[str, Any]:
     data = None
     if representative is not None:
         data = {"name": representative.name, **representative.facts, **representative.chosen}
@@ -84,17 +106,7 @@ def choice(
     }
 
 
-def feeding(name: str, path: Path, known: Known) -> dict[str, Any]:
-    """Tells how a file is fed and read.
-
-    Args:
-        name: of the file.
-        path: where it lies, perhaps under another name yet.
-        known: what the file itself does not tell.
-
-    Raises:
-        ExportError: preprocessing or labels do not fit the model.
-    """
+def _feeding(name: str, path: Path, known: Known) -> dict[str, Any]:
     model = TFLiteModel(path)
     form, classes = read_output(path.read_bytes())
     if known.labels is not None:

@@ -8,13 +8,12 @@ from pathlib import Path
 from tflite_export import recipes
 from tflite_export.auto import Examples, smallest
 from tflite_export.conversion import keras_content
-from tflite_export.description import Known, choice, feeding, origin
+from tflite_export.description import Known, choice, describe
 from tflite_export.ends import Ends
 from tflite_export.errors import ExportError
 from tflite_export.keras_file import load_keras_model
 from tflite_export.metadata import Card, with_metadata
 from tflite_export.preprocessing import Preprocessing
-from tflite_export.provenance import digest
 from tflite_export.quiet import silenced_stderr
 from tflite_export.recipes import AUTO, Recipe
 from tflite_export.representative import Representative, load_representative
@@ -102,15 +101,12 @@ def convert_file(
         )
     with replacing(target.with_suffix(".json")) as described, replacing(target) as temporary:
         write_checked(made, temporary, ends)
-        told = feeding(target.name, temporary, known)
         _tell_inside(temporary, known)
-        size = temporary.stat().st_size
-        description = {
-            "file": {"name": target.name, "bytes": size, "sha256": digest(temporary)},
-            **origin(made.recipe, source, data if made.recipe.needs_ranges else None),
-            "auto": choice(tried, examples, source),
-            **told,
-        }
+        description = describe(
+            *(temporary, made.recipe, source, data if made.recipe.needs_ranges else None, known),
+            auto=choice(tried, examples, source),
+            name=target.name,
+        )
         described.write_text(
             json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )

@@ -1,6 +1,7 @@
 """The stages that deliver: export, verify, benchmark."""
 
 import dataclasses
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from kd_keras.pipeline import compressing, generations, networks, teaching
 from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.workdir import read_json, replacing, write_json
 from kd_keras.teachers import Teacher
+from tflite_export.description import Known, describe
+from tflite_export.ends import Ends
+from tflite_export.representative import Representative
 
 #: The models of a run in the order of the report.
 MODELS = ("teacher", "student_alone", "student", "student_compressed")
@@ -24,20 +28,46 @@ def file_path(job: Job, recipe: str) -> Any:
 
 
 def export(job: Job) -> None:
-    """Write the float32 and the int8 TFLite file.
+    """Write the float32 and the int8 TFLite file, and beside each what it is and how to feed it.
 
     A student that was not trained for quantization is quantized now, by its calibration images.
     """
     for recipe, stage in FILES.items():
-        convert(job, networks.load(job, stage), file_path(job, recipe), recipe)
+        path = file_path(job, recipe)
+        images = convert(job, networks.load(job, stage), path, recipe)
+        write_json(path.with_suffix(".json"), _description(job, path, recipe, stage, images))
 
 
-def convert(job: Job, model: Any, path: Any, recipe: str) -> None:
-    """Write one file of a model, in the place of one that is there."""
-    options: dict[str, Any] = {}
+def convert(job: Job, model: Any, path: Any, recipe: str) -> np.ndarray | None:
+    """Write one file of a model, in the place of one that is there.
+
+    Returns:
+        The images that it was quantized with; None where it needed none.
+    """
+    images = None
     if recipe == "int8" and not quantization.is_quantized(model):
-        options["representative"] = job.calibration_images()
-    tflite_export.convert(model, path, recipe, **options, overwrite=True)
+        images = job.calibration_images()
+    tflite_export.convert(model, path, recipe, representative=images, overwrite=True)
+    return images
+
+
+def _description(
+    job: Job, path: Any, recipe: str, stage: str, images: np.ndarray | None
+) -> dict[str, Any]:
+    """What `kd-export` would write beside a file. Only pictures have a preprocessing to tell."""
+    preprocessing = None
+    if job.input_shape[-1] in (1, 3):
+        normalization = job.normalization
+        preprocessing = tflite_export.Preprocessing(
+            (0.0, 1.0), normalization.mean, normalization.std
+        )
+    data = None
+    if images is not None:
+        facts = {"images": len(images), "sha256": hashlib.sha256(images.tobytes()).hexdigest()}
+        data = Representative("training images", images, {}, facts, preprocessing)
+    known = Known(preprocessing, job.dataset.class_names, Ends(), tflite_export.Card())
+    source = networks.file_path(job, stage)
+    return describe(path, tflite_export.RECIPES[recipe], source, data, known)
 
 
 def verify(job: Job) -> None:

@@ -1,5 +1,6 @@
 """The networks of a run: built from the config, and the trained ones on disk."""
 
+import pathlib
 from typing import Any
 
 import tensorflow as tf
@@ -36,12 +37,16 @@ def exists(job: Job, folder: str) -> bool:
     return any(job.workdir.path(folder, name).exists() for name in (MODEL, QUANTIZED_MODEL))
 
 
+def file_path(job: Job, folder: str) -> pathlib.Path:
+    """Where the network of a folder lies."""
+    quantized = job.workdir.path(folder, QUANTIZED_MODEL)
+    return quantized if quantized.exists() else job.workdir.path(folder, MODEL)
+
+
 def load(job: Job, folder: str) -> Any:
     """The network that was left in a folder."""
-    quantized = job.workdir.path(folder, QUANTIZED_MODEL)
-    if quantized.exists():
-        return quantization.load(quantized)
-    return models.load_model(job.workdir.path(folder, MODEL))
+    found = file_path(job, folder)
+    return quantization.load(found) if found.name == QUANTIZED_MODEL else models.load_model(found)
 
 
 def save(job: Job, model: Any, folder: str) -> None:

@@ -1,5 +1,6 @@
 """The main job as a user runs it: `kd-train` in a process of its own, on the real digits."""
 
+import hashlib
 import json
 import pathlib
 import runpy
@@ -12,6 +13,8 @@ import filelock
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+
+from kd_keras.pipeline import delivery
 
 pytestmark = pytest.mark.tf_keras
 
@@ -100,6 +103,27 @@ def test_file_says_what_the_student_says(finished: pathlib.Path) -> None:
     assert signature == {"inputs": ["image"], "outputs": ["logits"]}
     report = json.loads((finished / "report.json").read_text())
     assert report["tflite"]["float32"]["agreement"] > 0.99
+
+
+@pytest.mark.parametrize(("recipe", "stage"), delivery.FILES.items())
+def test_description_feeds_a_file_as_training_did(
+    recipe: str, stage: str, finished: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    import kd_keras as kd
+
+    monkeypatch.chdir(finished / "export")
+    told = json.loads(pathlib.Path(f"student_{recipe}.json").read_text())
+    names: dict = {}
+    exec(told["snippets"]["python"], names)
+    pixels = kd.data.open_saved(finished / "data").test.images[:50, :, :, 0]
+    outputs = [names["outputs"](Image.fromarray(picture)) for picture in pixels]
+    expected = np.load(finished / stage / "test_logits.npy")[:50]
+    np.testing.assert_allclose(outputs, expected, atol=2 * (told["output"]["scale"] or 1e-4))
+    assert told["labels"] == [str(digit) for digit in range(10)]
+    source = finished / stage / told["source"]["name"]
+    assert told["source"]["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 def test_second_run_does_nothing_again(finished: pathlib.Path) -> None:
