@@ -108,7 +108,8 @@ def test_kotlin_code_has_the_same_constants(order, dtype):
     assert ("pixels[..., ::-1]" in python) == (order == "BGR")
     assert f"buffer({60 * np.dtype(dtype).itemsize})" in kotlin
     assert f"buffer({7 * np.dtype(dtype).itemsize})" in kotlin
-    assert "picture, 5, 4, true" in kotlin
+    assert "while (small.width >= 10 && small.height >= 8)" in kotlin
+    assert "small, 5, 4, true" in kotlin
     assert "FloatArray(7)" in kotlin
     assert ("value / 0.018658448f) + 3" in kotlin) == (dtype != "float32")
     assert (" - 3) * 0.018658448f" in kotlin) == (dtype != "float32")
