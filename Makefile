@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # A file's tests stay in one process; two processes suit two cores.
 PYTEST := $(BIN)/pytest --numprocesses=2 --dist=loadfile
 
-.PHONY: quickstart test test-slow check format benchmark tables constraints clean
+.PHONY: quickstart test test-slow check format benchmark arm64 tables constraints clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/kd-train --config=configs/quickstart.py --workdir=runs/quickstart
@@ -34,6 +34,10 @@ format: $(INSTALLED)
 
 benchmark: $(INSTALLED)
 	TF_USE_LEGACY_KERAS=1 $(BIN)/python benchmarks/step_time.py
+
+# What `kd-benchmark --device=arm64` needs, into a cache folder; nothing where it is there.
+arm64: $(INSTALLED)
+	$(BIN)/python -m tflite_export.measuring.arm64_setup
 
 # The tables of docs/ that are made from the code.
 tables: $(INSTALLED)

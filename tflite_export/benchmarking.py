@@ -125,7 +125,7 @@ def _latency(
     started = time.perf_counter_ns()
     model = TFLiteModel(path, threads)
     init = time.perf_counter_ns() - started
-    model.interpreter.set_tensor(model.input.index, _random_input(model.input, seed))
+    model.interpreter.set_tensor(model.input.index, random_input(model.input, seed))
     first = _timed_invoke(model.interpreter)
     for _ in range(warmup):
         model.interpreter.invoke()
@@ -146,7 +146,8 @@ def _timed_invoke(interpreter: Interpreter) -> int:
     return time.perf_counter_ns() - started
 
 
-def _random_input(facts: TensorFacts, seed: int) -> np.ndarray:
+def random_input(facts: TensorFacts, seed: int) -> np.ndarray:
+    """Returns random numbers as a file stores them: of any size where they are quantized."""
     generator = np.random.default_rng(seed)
     if np.issubdtype(facts.dtype, np.integer):
         limits = np.iinfo(facts.dtype)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,16 +17,32 @@ from tflite_export.errors import ExportError
 _FORESEEN = 3  # exit status
 
 
-def command(module: str, *arguments: object) -> list[str]:
-    """The command line of a module, given with its package."""
-    return [sys.executable, "-m", module, *map(str, arguments)]
+@dataclass(frozen=True)
+class Python:
+    """A Python that runs children.
+
+    Attributes:
+        line: begins their command line.
+        packages: folder of what they import beside this package; None for what is imported here.
+    """
+
+    line: tuple[str, ...] = (sys.executable,)
+    packages: Path | None = None
+
+    def command(self, module: str, *arguments: object) -> list[str]:
+        """The command line of a module, given with its package."""
+        return [*self.line, "-m", module, *map(str, arguments)]
+
+    def environment(self) -> dict[str, str]:
+        """The environment in which a child finds this package."""
+        home = str(Path(__file__).resolve().parents[1])
+        # Packages of another Python go first: this package may lie among those of the one here.
+        folders = [self.packages, home] if self.packages else [home, os.environ.get("PYTHONPATH")]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, filter(None, folders)))}
 
 
-def environment() -> dict[str, str]:
-    """The environment in which a child finds this package."""
-    home = str(Path(__file__).resolve().parents[1])
-    search_path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": search_path}
+#: The one that runs this.
+HERE = Python()
 
 
 def ending(status: int) -> str:
@@ -40,7 +57,13 @@ def ending(status: int) -> str:
     return f"signal {-status}" if status < 0 else f"status {status}"
 
 
-def run_module(module: str, *arguments: str, task: str, timeout: float | None = None) -> str:
+def run_module(
+    module: str,
+    *arguments: str,
+    task: str,
+    timeout: float | None = None,
+    python: Python = HERE,
+) -> str:
     """Runs `python -m module arguments` and returns what it printed.
 
     Args:
@@ -48,14 +71,15 @@ def run_module(module: str, *arguments: str, task: str, timeout: float | None = 
         arguments: of the command line.
         task: what it does, for the error: "measuring student.tflite".
         timeout: seconds until it is killed; None waits for ever.
+        python: that runs it.
 
     Raises:
         ExportError: it failed, crashed or took too long.
     """
     try:
         finished = subprocess.run(
-            command(module, *arguments),
-            env=environment(),
+            python.command(module, *arguments),
+            env=python.environment(),
             capture_output=True,
             text=True,
             errors="replace",

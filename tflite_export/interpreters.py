@@ -45,6 +45,7 @@ class Interpreters:
         path: of the file.
         threads: that one inference may use.
         workers: how many interpreters; by default as many as the cores hold.
+        python: that runs them.
 
     Raises:
         ExportError: the file cannot be loaded, crashes the runtime, or has more than one input or
@@ -52,7 +53,11 @@ class Interpreters:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], threads: int = 1, workers: int | None = None
+        self,
+        path: str | os.PathLike[str],
+        threads: int = 1,
+        workers: int | None = None,
+        python: child.Python = child.HERE,
     ) -> None:
         for name, value in (("threads", threads), ("workers", workers)):
             if value is not None and (not isinstance(value, int) or value < 1):
@@ -61,9 +66,9 @@ class Interpreters:
         if not self.path.is_file():
             raise ExportError(f"{path} is no file; give a .tflite file that exists")
         self.is_resized: bool | None = None
-        self._threads = threads
+        self._threads, self._python = threads, python
         self._wanted = workers or max(1, int(machine_facts()["cores"]) // threads)
-        self._workers = [_Worker(self.path, threads)]
+        self._workers = [_Worker(self.path, threads, python)]
         self.input, self.output = self._workers[0].facts()
 
     def __enter__(self) -> "Interpreters":
@@ -100,7 +105,7 @@ class Interpreters:
         check_images(self.path, self.input, images)
         starts = range(0, len(images), _PIECE)
         while len(self._workers) < min(self._wanted, len(starts)):
-            self._workers.append(_Worker(self.path, self._threads))
+            self._workers.append(_Worker(self.path, self._threads, self._python))
         free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             free.put(worker)
@@ -126,12 +131,12 @@ class Interpreters:
 class _Worker:
     """The process of one interpreter."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, python: child.Python) -> None:
         self._path = path
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed with the worker
         self._process = process = subprocess.Popen(
-            child.command("tflite_export.inference_worker", path, threads),
-            env=child.environment(),
+            python.command("tflite_export.inference_worker", path, threads),
+            env=python.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags, logging
 
@@ -18,7 +19,14 @@ from tflite_export.errors import ExportError
 from tflite_export.measuring.engine import Device, Effort, measure
 from tflite_export.measuring.result import Result, Setting, model_files
 
+if TYPE_CHECKING:
+    from tflite_export.representative import Representative
+
 FLAGS = flags.FLAGS
+_FLAGS_OF = {
+    "android": ("gpu", "cores", "serial", "adb", "benchmark_model", "apk", "profile"),
+    "arm64": ("images", "pixel_range", "mean", "std", "channel_order"),
+}
 
 
 def run() -> None:
@@ -29,7 +37,7 @@ def run() -> None:
 def _parse_flags(argv: list[str]) -> list[str]:
     known = set(FLAGS)
     flags.DEFINE_list("model", None, "One or more .tflite files; the first is compared with.")
-    flags.DEFINE_enum("device", "host", ["host", "android"], "Where to run.")
+    flags.DEFINE_enum("device", "host", ["host", "android", "arm64"], "Where to run.")
     flags.DEFINE_list("threads", ["1"], "Numbers of threads, such as 1,2.")
     flags.DEFINE_enum("xnnpack", "on", ["on", "off", "both"], "With XNNPACK, without, or both.")
     flags.DEFINE_bool("gpu", False, "On the GPU as well. Android.")
@@ -43,6 +51,13 @@ def _parse_flags(argv: list[str]) -> list[str]:
     flags.DEFINE_string(
         "apk", None, "Path of the tool as an app: measured in the foreground. Android."
     )
+    flags.DEFINE_string(
+        "images", None, "An .npy file, or a folder with one a class, to compare outputs on. arm64."
+    )
+    flags.DEFINE_string("pixel_range", None, "Of a folder, as in kd-export. arm64.")
+    flags.DEFINE_list("mean", None, "Likewise.")
+    flags.DEFINE_list("std", None, "Likewise.")
+    flags.DEFINE_string("channel_order", None, "Likewise.")
     flags.DEFINE_integer("repeats", 5, "Fresh processes for each model and setting.")
     flags.DEFINE_integer("runs", 50, "Least number of readings in each.")
     flags.DEFINE_integer("warmup", 10, "Inferences before them.")
@@ -75,6 +90,7 @@ def _main(argv: list[str]) -> None:
         result = measure(device, models, settings, effort, profile=FLAGS.profile)
         # Before the device is left, which may fail: what was measured is kept.
         _show(result, targets)
+    _refuse_other_outputs(result)
 
 
 @contextmanager
@@ -82,11 +98,16 @@ def _device() -> Iterator[Device]:
     backends = {"on": ["xnnpack"], "off": ["builtin"], "both": ["xnnpack", "builtin"]}
     chosen = backends[FLAGS.xnnpack] + ["gpu"] * FLAGS.gpu
     cores = [_cores(value) for value in FLAGS.cores] or ["all"]
+    _refuse_flags_of_other_devices()
     if FLAGS.device == "host":
-        _refuse_flags_of_phones()
         from tflite_export.measuring.host import Host
 
         yield Host(chosen)
+        return
+    if FLAGS.device == "arm64":
+        from tflite_export.measuring.arm64 import Arm64
+
+        yield Arm64(_examples(), FLAGS.seed)
         return
     from tflite_export.measuring import adb
     from tflite_export.measuring.android import Android
@@ -105,10 +126,25 @@ def _device() -> Iterator[Device]:
         yield device
 
 
-def _refuse_flags_of_phones() -> None:
-    for name in ("gpu", "cores", "serial", "adb", "benchmark_model", "apk", "profile"):
-        if FLAGS[name].present:
-            raise ExportError(f"--{name} is for phones; add --device=android or leave it out")
+def _refuse_flags_of_other_devices() -> None:
+    for device, names in _FLAGS_OF.items():
+        for name in names:
+            if FLAGS.device != device and FLAGS[name].present:
+                raise ExportError(
+                    f"--{name} is for {device}; add --device={device} or leave it out"
+                )
+    if FLAGS.device == "arm64" and FLAGS.xnnpack != "on":
+        raise ExportError("arm64 runs files with XNNPACK, as phones do; leave --xnnpack out")
+
+
+def _examples() -> "Representative | None":
+    from tflite_export.preprocessing import parse
+    from tflite_export.representative import load_representative
+
+    preprocessing = parse(FLAGS.pixel_range, FLAGS.mean, FLAGS.std, FLAGS.channel_order)
+    if FLAGS.images is None:
+        return None
+    return load_representative(Path(FLAGS.images), preprocessing, seed=FLAGS.seed)
 
 
 def _cores(value: str) -> str:
@@ -156,6 +192,16 @@ def _show(result: Result, targets: tuple[Path, ...]) -> None:
         with replacing(target) as temporary:
             temporary.write_text(content(), encoding="utf-8")
     print(f"\nWritten: {targets[0]} and {targets[1].name}")
+
+
+def _refuse_other_outputs(result: Result) -> None:
+    for measured in result.measurements:
+        steps = measured.agreement.largest_steps if measured.agreement else None
+        if steps is not None and steps > 1:
+            raise ExportError(
+                f"outputs of {measured.model} on {result.device} are up to {steps} quantization "
+                f"steps from this machine's; 1 is rounding"
+            )
 
 
 if __name__ == "__main__":

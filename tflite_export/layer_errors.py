@@ -71,8 +71,8 @@ def layer_errors(
     """
     chosen = np.linspace(0, len(images) - 1, min(_ENOUGH, len(images))).astype(int)
     process = subprocess.Popen(
-        child.command("tflite_export.layer_comparison", float_file, file),
-        env=child.environment(),
+        child.HERE.command("tflite_export.layer_comparison", float_file, file),
+        env=child.HERE.environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -1,15 +1,18 @@
 """Small trained models that the tests of this folder export."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import stand_in_debian
 import tensorflow as tf
 from sklearn.datasets import load_digits
 
 import tflite_export
+from tflite_export.measuring import arm64_setup
 
 
 def residual_net() -> Any:
@@ -135,3 +138,22 @@ def one_line() -> Callable[[Any], str]:
         return message
 
     return text
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where arm64 is set up, empty."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv(arm64_setup.VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture
+def debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of stand-ins for what sets arm64 up."""
+    folder = stand_in_debian.make(tmp_path / "commands")
+    for variable in ("PATH", "PYTHONPATH"):
+        rest = os.environ.get(variable)
+        monkeypatch.setenv(variable, os.pathsep.join(filter(None, [str(folder), rest])))
+    monkeypatch.setattr(arm64_setup, "_KEYS", folder / "keys.gpg")
+    return folder

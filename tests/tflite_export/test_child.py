@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from tflite_export.child import run_module
+from tflite_export.child import HERE, Python, run_module
 from tflite_export.errors import ExportError
 
 pytestmark = pytest.mark.any_keras
@@ -28,6 +28,15 @@ def test_a_cause_that_the_child_foresaw_is_raised_as_it_is(module):
     code = "from tflite_export.child import fail\nfail(ValueError('so\\nit is'))"
     with pytest.raises(ExportError, match=r"^so it is$"):
         run_module(module(code), task="measuring x")
+
+
+def test_packages_of_another_python_go_before_all_others(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", "mine")
+    home, mine = HERE.environment()["PYTHONPATH"].split(os.pathsep)
+    assert mine == "mine"
+    other = Python(("qemu", "python"), tmp_path)
+    assert other.environment()["PYTHONPATH"].split(os.pathsep) == [str(tmp_path), home]
+    assert other.command("a.module", 1) == ["qemu", "python", "-m", "a.module", "1"]
 
 
 @pytest.mark.parametrize(

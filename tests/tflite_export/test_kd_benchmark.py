@@ -70,7 +70,20 @@ def test_two_files_with_and_without_xnnpack(float_digits, int8_digits, tmp_path)
         (("--model={file}", "--accuracy=much"), "no number"),
         (("--model={file}", "--output=host.txt"), "does not end in .json"),
         (("--model={file}", "--device=toaster"), "--device"),
-        (("--model={file}", "--profile"), "--profile is for phones"),
+        (("--model={file}", "--profile"), "--profile is for android"),
+        pytest.param(
+            ("--model={file}", "--images=x.npy"), "--images is for arm64", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ("--model={file}", "--device=arm64", "--xnnpack=off"),
+            "leave --xnnpack out",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("--model={file}", "--device=arm64", "--images=none.npy"),
+            "'none.npy' is no file",
+            marks=pytest.mark.slow,
+        ),
         (("--model={file}", "more"), "unexpected argument"),
         (("--model={broken}",), "cannot be loaded"),
     ],

@@ -45,6 +45,9 @@ class MadeUp:
         self.calls.append(("memory", model.name))
         return 1_500_000
 
+    def agreement(self, model, setting):
+        return None
+
 
 class Odd(MadeUp):
     def read(self, model, setting, effort):

@@ -6,5 +6,6 @@
 - `android`: a phone through `adb`; `phone` is what it tells of itself, `benchmark_binary` the tool
   that runs there, `benchmark_tool` and `operator_profile` what that prints, `benchmark_proto` what
   it writes; `android_app` runs the tool as an app.
+- `arm64`: a phone's instruction set, emulated, to compare outputs; `arm64_setup` fetches it.
 - `table` and `page`: for people; `published`: what others reported.
 """

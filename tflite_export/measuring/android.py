@@ -19,7 +19,14 @@ from tflite_export.measuring import (
 )
 from tflite_export.measuring.adb import Adb, Answer
 from tflite_export.measuring.engine import Effort
-from tflite_export.measuring.result import Delegation, ModelFile, Operator, Reading, Setting
+from tflite_export.measuring.result import (
+    Agreement,
+    Delegation,
+    ModelFile,
+    Operator,
+    Reading,
+    Setting,
+)
 
 _HOME = "/data/local/tmp"
 _MAX_SECONDS = 150  # the tool's own default for --max_secs
@@ -153,6 +160,10 @@ class Android:
                 f"out, or take a newer build"
             )
         return operators
+
+    def agreement(self, model: ModelFile, setting: Setting) -> Agreement | None:
+        """None: the tool does not give outputs."""
+        return None
 
     def _run(
         self, model: ModelFile, setting: Setting, flags: dict[str, Any]

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from tflite_export.errors import ExportError
 from tflite_export.measuring.result import (
+    Agreement,
     Delegation,
     Measurement,
     ModelFile,
@@ -54,7 +55,7 @@ class Device(Protocol):
 
     @property
     def kind(self) -> str:
-        """Of device: "host" or "android"."""
+        """Of device: "host", "android" or "arm64"."""
 
     @property
     def notes(self) -> list[str]:
@@ -81,6 +82,9 @@ class Device(Protocol):
 
     def profile(self, model: ModelFile, setting: Setting) -> tuple[Operator, ...]:
         """The times of single operators, measured in a process of its own."""
+
+    def agreement(self, model: ModelFile, setting: Setting) -> Agreement | None:
+        """How far its outputs are from this machine's; None where it does not give them."""
 
 
 def measure(
@@ -152,6 +156,7 @@ def _in_turn(
                 peak_memory_bytes=device.peak_memory(model, setting),
                 delegation=delegations[place],
                 profile=device.profile(model, setting) if profile else (),
+                agreement=device.agreement(model, setting),
             )
         )
         advance()

@@ -6,10 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tflite_export.child import run_module
+from tflite_export import child
 from tflite_export.errors import ExportError
 from tflite_export.measuring.engine import Effort
-from tflite_export.measuring.result import Delegation, ModelFile, Operator, Reading, Setting
+from tflite_export.measuring.result import (
+    Agreement,
+    Delegation,
+    ModelFile,
+    Operator,
+    Reading,
+    Setting,
+)
 from tflite_export.peak_memory import peak_memory
 
 _GOVERNORS = Path("/sys/devices/system/cpu")
@@ -24,18 +31,25 @@ class Host:
         cores: not chosen here.
         notes: what a reader of the result must know.
         timeout: seconds for one repeat, beyond the least time asked for.
+        python: that runs the children.
 
     Args:
         backends: see above.
         timeout: see above.
+        python: see above.
     """
 
     kind = "host"
     cores = ("all",)
 
-    def __init__(self, backends: Sequence[str] = ("xnnpack",), timeout: float = 600):
+    def __init__(
+        self,
+        backends: Sequence[str] = ("xnnpack",),
+        timeout: float = 600,
+        python: child.Python = child.HERE,
+    ):
         self.backends = tuple(backends)
-        self.timeout = timeout
+        self.timeout, self.python = timeout, python
         self.notes = [
             "Times include the call from Python, which gives no profile of single operators."
         ]
@@ -66,15 +80,16 @@ class Host:
         request = {
             "path": model.path,
             "threads": setting.threads,
-            "xnnpack": setting.backend == "xnnpack",
+            "xnnpack": setting.backend != "builtin",
             **{name: getattr(effort, name) for name in ("runs", "warmup", "min_seconds", "seed")},
         }
         answer = json.loads(
-            run_module(
+            child.run_module(
                 "tflite_export.measuring.worker",
                 json.dumps(request),
                 task=f"measuring {model.path} ({setting})",
                 timeout=self.timeout + effort.min_seconds,
+                python=self.python,
             )
         )
         delegation = answer["delegation"]
@@ -91,6 +106,10 @@ class Host:
             ExportError: always.
         """
         raise ExportError("the runtime of this machine gives no profile; leave --profile out")
+
+    def agreement(self, model: ModelFile, setting: Setting) -> Agreement | None:
+        """None: this is the machine that others are compared with."""
+        return None
 
 
 def _governor() -> str | None:

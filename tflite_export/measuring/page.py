@@ -37,10 +37,11 @@ def page(result: Result) -> str:
         header=table.HEADER,
         rows=table.rows(result),
         size=table.size,
+        agreements=table.agreements(result),
         profiles=table.profiles(result),
         plots=plots,
         published=PUBLISHED,
-        facts={name: value for name, value in result.facts.items() if value is not None},
+        facts={n: v for n, v in result.facts.items() if not isinstance(v, dict | list | None)},
     )
 
 

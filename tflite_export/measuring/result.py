@@ -25,7 +25,8 @@ class Setting:
     """How a model is run.
 
     Attributes:
-        backend: "xnnpack", "builtin" (the runtime's own kernels, without XNNPACK) or "gpu".
+        backend: "xnnpack", "builtin" (the runtime's own kernels, without XNNPACK), "gpu" or
+            "xnnpack (emulated)".
         threads: that one inference may use.
         cores: "all", or the mask of cores it is bound to, as taskset takes it, hexadecimal.
     """
@@ -108,6 +109,27 @@ class Operator:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How far a device's outputs are from those of the machine that asked, on the same inputs.
+
+    Attributes:
+        inputs: name of the file or folder that they are from, or "random".
+        examples: how many.
+        equal: share of the output's numbers that are equal to the bit.
+        largest: difference of two numbers, in the unit of the output.
+        largest_steps: the same in quantization steps; None for a float output.
+        same_choice: share of the examples whose largest output is in the same place: the class.
+    """
+
+    inputs: str
+    examples: int
+    equal: float
+    largest: float
+    largest_steps: int | None
+    same_choice: float
+
+
+@dataclass(frozen=True)
 class Spread:
     """A figure over the repeats: the median, the least and the largest."""
 
@@ -134,6 +156,7 @@ class Measurement:
         delegation: None where the runtime does not tell.
         profile: operators in the order they run, measured in a run of its own; () where it was not
             asked for or the runtime does not tell.
+        agreement: with this machine's outputs; None where the device does not give its own.
     """
 
     model: str
@@ -143,6 +166,7 @@ class Measurement:
     peak_memory_bytes: int | None = None
     delegation: Delegation | None = None
     profile: tuple[Operator, ...] = ()
+    agreement: Agreement | None = None
 
     @property
     def typical(self) -> str:
@@ -181,7 +205,7 @@ class Result:
     """Everything that was measured on one device.
 
     Attributes:
-        device: "host" or "android".
+        device: "host", "android" or "arm64".
         facts: what is known of the device and its software.
         models: in the order asked for.
         measurements: setting by setting, models in order.

@@ -3,7 +3,7 @@
 import collections
 from collections.abc import Sequence
 
-from tflite_export.measuring.result import Measurement, Operator, Result, Spread
+from tflite_export.measuring.result import Agreement, Measurement, Operator, Result, Spread
 
 HEADER = (
     *("model", "backend", "threads", "cores", "median", "lowest..highest", "p90", "p99"),
@@ -22,6 +22,7 @@ def text(result: Result) -> str:
     models = {model.name: model for model in result.models}
     lines = [
         *(f"{name}: {size(m.bytes)}, gzip {size(m.gzip_bytes)}" for name, m in models.items()),
+        *agreements(result),
         "",
         *_aligned([HEADER, *rows(result)]),
         "",
@@ -31,6 +32,15 @@ def text(result: Result) -> str:
         *profiles(result),
     ]
     return "\n".join(lines)
+
+
+def agreements(result: Result) -> list[str]:
+    """How far the outputs are from this machine's, one sentence for each that is known."""
+    return [
+        f"{measured.model} ({measured.setting}) and this machine, {_compared(measured.agreement)}"
+        for measured in result.measurements
+        if measured.agreement
+    ]
 
 
 def profiles(result: Result) -> list[str]:
@@ -75,6 +85,15 @@ def _row(measured: Measurement) -> tuple[str, ...]:
         size(measured.peak_memory_bytes),
         f"{taken.nodes} of {taken.total or '?'}" if taken else "-",
         _ratio(measured.ratio),
+    )
+
+
+def _compared(found: Agreement) -> str:
+    steps = found.largest_steps
+    size = f"{found.largest:.3g}" if steps is None else f"{steps} quantization steps"
+    return (
+        f"{found.examples} examples ({found.inputs}): {found.equal:.2%} of the outputs are equal, "
+        f"the others apart by at most {size}; the same class for {found.same_choice:.2%}."
     )
 
 
