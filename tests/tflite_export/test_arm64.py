@@ -58,6 +58,8 @@ def test_agreement_against_the_oracle(step):
     for name, value in wanted.items():
         assert getattr(told, name) == pytest.approx(value), name
     assert (told.inputs, told.examples) == ("x.npy", 60)
+    nearly = np.full((1, 2), 2.999)  # float32 cannot tell every multiple of a step
+    assert agreement(0 * nearly, nearly, 1.0, "x.npy").largest_steps == 3
     same = agreement(expected.reshape(60, 5, 2), expected.reshape(60, 5, 2), step, "x.npy")
     assert (same.equal, same.largest, same.same_choice) == (1, 0, 1)
 
@@ -128,27 +130,25 @@ def test_more_than_rounding_is_an_error(one_line):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processor", ["max", "cortex-a53", "cortex-a76"])
-def test_the_mlperf_tiny_classifier_under_the_real_emulator(
-    processor, tfds_dir, monkeypatch, tmp_path
-):
+@pytest.mark.parametrize("processor", ["max", "cortex-a53"])
+def test_the_mlperf_tiny_classifier_under_the_real_emulator(processor, tfds_dir, monkeypatch):
     import kd_keras as kd
 
     path = SHARED / "mlperf_tiny_resnet8_int8.tflite"
     if not path.exists():
         pytest.skip(f"{path} is not here")
-    monkeypatch.setenv("QEMU_CPU", processor)
-    test = kd.data.load("cifar10", data_dir=tfds_dir, limit=500).test
-    np.save(tmp_path / "x.npy", np.asarray(test.images))
     try:
-        device = Arm64(load_representative(tmp_path / "x.npy", None))
+        python = arm64_setup.find().python
     except ExportError as error:
         pytest.skip(str(error))
-    found = device.agreement(model_files([path])[0], SETTING)
+    monkeypatch.setenv("QEMU_CPU", processor)
+    test = kd.data.load("cifar10", data_dir=tfds_dir, limit=500).test
+    images = np.asarray(test.images)
+    with Interpreters(path) as here, Interpreters(path, python=python) as there:
+        expected, outputs = here.predict(images), there.predict(images)
+    found = agreement(expected, outputs, here.output.scale, "cifar10")
     assert found.examples == 500
     assert found.equal > 0.995
     assert found.largest_steps <= 1
     assert found.same_choice >= 0.998
-    with Interpreters(path, python=device.python) as there:
-        decided = there.predict(np.asarray(test.images)).argmax(axis=1)
-    assert np.mean(decided == np.asarray(test.labels)) == pytest.approx(0.846, abs=0.002)
+    assert np.mean(outputs.argmax(axis=1) == np.asarray(test.labels)) == pytest.approx(0.846)

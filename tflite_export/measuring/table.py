@@ -90,10 +90,10 @@ def _row(measured: Measurement) -> tuple[str, ...]:
 
 def _compared(found: Agreement) -> str:
     steps = found.largest_steps
-    size = f"{found.largest:.3g}" if steps is None else f"{steps} quantization steps"
+    largest = f"{found.largest:.3g}" if steps is None else f"in quantization steps {steps}"
     return (
         f"{found.examples} examples ({found.inputs}): {found.equal:.2%} of the outputs are equal, "
-        f"the others apart by at most {size}; the same class for {found.same_choice:.2%}."
+        f"the largest difference is {largest}; the same class for {found.same_choice:.2%}."
     )
 
 
