@@ -1,16 +1,23 @@
 """Adversarial network compression (Belagiannis, Farshad, Galasso 2018)."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from kd_keras import discriminators
+from kd_keras import discriminators, taps
 from kd_keras.errors import InputError
 from kd_keras.game import GameDistiller, Samples
 from kd_keras.methods.base import Method, at_least_zero
 from kd_keras.methods.logits_l2 import LogitsL2
-from kd_keras.noise import dropout_layers, statistics_kept, uniform, without_dropout
+from kd_keras.noise import (
+    dropout_behind,
+    dropout_layers,
+    dropped,
+    statistics_kept,
+    without_dropout,
+)
 from kd_keras.schedules import Scheduled
 from kd_keras.serialization import serializable
 from kd_keras.taps import Outputs
@@ -41,7 +48,8 @@ class AdversarialDistiller(GameDistiller):
     costs nothing. With `noise="network"` it is the student's own dropout layers: the adversary
     comes from a second forward pass, in which they are active, and the first pass, which `L_data`
     and the fake samples read, is without them. BatchNorm uses the batch's statistics in both and
-    keeps those of the first. `dropout=0.0` with "features" is the paper's "D with features" without
+    keeps those of the first. A `noise_layer` gives a network without such layers one, in the
+    second pass alone. `dropout=0.0` with "features" is the paper's "D with features" without
     dropout: adversarial samples without noise.
 
     `lambda` is a method's weight, so it can have a schedule and `L_data` be another: `lambda *
@@ -74,8 +82,11 @@ class AdversarialDistiller(GameDistiller):
         regularizer_weight: Factor of the "l1" and "l2" penalties.
         adversarial_weight: Factor of the adversarial terms in the student's loss, a number or a
             schedule; 0 is a training without D.
-        dropout: Rate of the noise on features, in [0, 1). The network's noise has its layers' own.
+        dropout: Rate of the noise on features or behind `noise_layer`, in [0, 1). The dropout
+            layers of a network have their own.
         noise: "features" or "network"; adversarial samples have it, and nothing else.
+        noise_layer: With "network", a layer of the student after which a dropout layer seems to
+            stand in the second pass; so a D that reads logits can have the noise on the features.
         update_ratio: Updates of D and of the student on each batch, whole numbers from 1. Each
             update of D sees fresh noise, each of the student's is a forward pass of its own.
         projection: A Keras model from the student's features to the teacher's width; made if the
@@ -85,7 +96,7 @@ class AdversarialDistiller(GameDistiller):
 
     Raises:
         InputError: See `Distiller`; and if D's input does not fit the features, or
-            `noise="network"` finds no dropout layer in the student.
+            `noise="network"` finds no dropout layer in the student and there is no `noise_layer`.
 
     Example:
         >>> import kd_keras as kd
@@ -102,7 +113,7 @@ class AdversarialDistiller(GameDistiller):
 
     hyperparameters = (
         *("teacher_layer", "student_layer", "regularizer", "regularizer_weight"),
-        *("dropout", "noise"),
+        *("dropout", "noise", "noise_layer"),
     )
     own_models = ("discriminator", "projection")
 
@@ -121,6 +132,7 @@ class AdversarialDistiller(GameDistiller):
         adversarial_weight: Scheduled = 1.0,
         dropout: float = 0.5,
         noise: str = "features",
+        noise_layer: str | None = None,
         update_ratio: Sequence[int] = (1, 1),
         projection: Any = None,
         seed: int = 0,
@@ -140,7 +152,7 @@ class AdversarialDistiller(GameDistiller):
         self.teacher_layer, self.student_layer = teacher_layer, student_layer
         self.regularizer = regularizer
         self.regularizer_weight = at_least_zero("regularizer_weight", regularizer_weight)
-        self.dropout, self.noise = dropout, noise
+        self.dropout, self.noise, self.noise_layer = dropout, noise, noise_layer
         self._check_hyperparameters()
         self.teacher = teacher
 
@@ -154,10 +166,18 @@ class AdversarialDistiller(GameDistiller):
                 f"noise='network' makes adversarial samples, but regularizer={self.regularizer!r} "
                 "has none: use regularizer='adversarial'"
             )
-        if self.noise == "network" and not dropout_layers(self.student):
+        if self.noise_layer is not None:
+            taps.find_layer(self.student, self.noise_layer, "student")
+            if self.noise != "network":
+                raise InputError(
+                    f"noise_layer {self.noise_layer!r} is for a second forward pass of the "
+                    f"student, but noise={self.noise!r} has none: use noise='network'"
+                )
+        elif self.noise == "network" and not dropout_layers(self.student):
             raise InputError(
                 f"noise='network' needs dropout in the student, but {self.student.name!r} has no "
-                "Dropout layer with a rate above 0: add one, or use noise='features'"
+                "Dropout layer with a rate above 0: add one, name a noise_layer, or use "
+                "noise='features'"
             )
         one_logit = self.discriminator is None or discriminators.outputs_of(self.discriminator) == 1
         if not one_logit:
@@ -212,11 +232,16 @@ class AdversarialDistiller(GameDistiller):
         if self.regularizer != "adversarial":
             return None
         if self.noise == "network":
-            with statistics_kept(self.student):
+            with statistics_kept(self.student), self._noise_behind_layer():
                 noisy, _ = super()._student_outputs(x)
             return self._fake(noisy)
-        kept = uniform(fake, tf.shape(fake)[1:], self._noise_seed()) >= self.dropout
-        return tf.where(kept, fake / (1 - self.dropout), 0.0)
+        return dropped(fake, self.dropout, self._noise_seed())
+
+    def _noise_behind_layer(self) -> Any:
+        if self.noise_layer is None:
+            return contextlib.nullcontext()
+        layer = taps.find_layer(self.student, self.noise_layer, "student")
+        return dropout_behind(layer, self.dropout, self._noise_seed())
 
     def _judge(self, samples: Samples) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """`-L_adv`, with the adversary as a real sample."""

@@ -42,6 +42,23 @@ def statistics_kept(model: Any) -> Iterator[None]:
         weight.assign(value)
 
 
+@contextlib.contextmanager
+def dropout_behind(layer: Any, rate: float, seed: tf.Tensor) -> Iterator[None]:
+    """Run forward passes in which a dropout layer seems to follow this layer; see `dropped`."""
+
+    def noisy(call: Any, *args: Any, **kwargs: Any) -> Any:
+        return dropped(call(*args, **kwargs), rate, seed)
+
+    with around_call(layer, noisy):
+        yield
+
+
+def dropped(values: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
+    """The values under dropout, `(batch, ...)`, drawn as `uniform` draws."""
+    kept = uniform(values, tf.shape(values)[1:], seed) >= rate
+    return tf.where(kept, values / (1 - rate), 0.0)
+
+
 def uniform(examples: tf.Tensor, shape: Any, seed: tf.Tensor) -> tf.Tensor:
     """Numbers in [0, 1) for each of this replica's examples, `(batch, *shape)`.
 

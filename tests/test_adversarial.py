@@ -7,7 +7,7 @@ graph against it.
 
 import pathlib
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import oracles
@@ -323,6 +323,44 @@ class NetworkReference(Reference):
         logits = self.forward(student, np.ones(4))[1]
         data = 2 * oracles.logits_l2(Arrays(self.teacher_logits), Arrays(logits))
         return self.adversarial(d, student) + LAMBDA * np.mean(data)
+
+
+class BehindFeaturesReference(Reference):
+    """D reads logits; the adversary's come from features under dropout."""
+
+    def samples(self, student: list) -> tuple:
+        features, logits = oracles.dense(student, self.x)
+        noisy = features * keep_mask(features.shape[1], self.dropout) / (1 - self.dropout)
+        return logits, oracles.dense(student[2:], noisy)[-1]
+
+
+class TestNoiseBehindALayer:
+    SETTINGS: ClassVar = {"teacher_layer": None, "student_layer": None}
+
+    def test_equals_the_reference(self) -> None:
+        x, _ = batch()
+        d = judge(3)
+        noise = {"noise": "network", "noise_layer": "features", "dropout": 0.4}
+        model = compiled(distiller(discriminator=d, **noise, **self.SETTINGS))
+        student, before = values(model.student), values(d)
+        reference = BehindFeaturesReference(x, values(model.teacher), self.SETTINGS, 0.4)
+        fit(model, x)
+        after = oracles.descend(lambda w: reference.discriminator_loss(w, student), before, D_RATE)
+        expected = oracles.descend(lambda w: reference.student_loss(after, w), student, RATE)
+        assert_same(values(d), after, atol=2e-5)
+        assert_same(values(model.student), expected, atol=2e-5)
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"noise_layer": "features"}, ("'features'", "noise='network'")),
+            ({"noise": "network", "noise_layer": "top"}, ("'top'", "student", "features")),
+        ],
+    )
+    def test_bad_input(self, settings: dict, words: tuple) -> None:
+        with pytest.raises(InputError) as error:
+            distiller(**settings)
+        one_line(error, *words)
 
 
 class TestNoiseOfTheNetwork:

@@ -8,6 +8,7 @@ tensorflow-model-optimization; the rest makes ordinary, smaller models. All of i
 
 from kd_keras.compression import (
     batch_norm_folding,
+    class_bias,
     clustering,
     dead_channels,
     filter_pruning,
@@ -18,6 +19,7 @@ from kd_keras.compression import (
 
 __all__ = [
     "batch_norm_folding",
+    "class_bias",
     "clustering",
     "dead_channels",
     "filter_pruning",

@@ -23,10 +23,15 @@ _UNDOES = {
     "clustering": "moves the weights off their grid",
     "batch_norm_folding": "scales the weights of each channel",
     "dead_channels": "makes new layers",
+    "class_bias": "leaves the ranges that it was trained for",
     "quantization": "would quantize twice",
 }
 #: Those exact ones that keep what a lasting technique made.
-_KEEPS = {"batch_norm_folding": ("pruning",), "dead_channels": ("pruning", "clustering")}
+_KEEPS = {
+    "batch_norm_folding": ("pruning",),
+    "dead_channels": ("pruning", "clustering"),
+    "class_bias": ("pruning", "clustering"),
+}
 _UNFINISHED = {"pruning_vars": "pruning", "cluster_centroids": "clustering"}
 
 

@@ -35,9 +35,12 @@ class Views:
             hold. Without an augmentation there is one.
         normalization: Applied last, or None.
         augmentation: Makes the views, or None; see `kd_keras.data.Augmentation`.
+        rows: The numbers in x of the examples that are looked at; None for all. They look as they
+            do among all of them.
 
     Raises:
-        InputError: If there is no example, the lengths differ, or the count is not positive.
+        InputError: If there is no example, the lengths differ, the count is not positive, or a row
+            is not in x.
 
     Example:
         >>> views = Views(np.eye(4, dtype="float32"), np.arange(4), seed=1)
@@ -56,10 +59,12 @@ class Views:
         count: int | None = None,
         normalization: Normalization | None = None,
         augmentation: stream.Augment | None = None,
+        rows: Any = None,
     ) -> None:
         self.x, self.y = np.asanyarray(x), None if y is None else np.asanyarray(y)
         self.seed = int(seed)
         self.normalization, self.augmentation = normalization, augmentation
+        self.rows = None if rows is None else np.asarray(rows, np.int64)
         if not self.x.ndim or not len(self.x):
             raise InputError("there is no example to look at: x is empty")
         if self.y is not None and len(self.y) != len(self.x):
@@ -68,11 +73,18 @@ class Views:
             )
         if count is not None and not (isinstance(count, int) and count >= 1):
             raise InputError(f"count is {count!r}; it must be a whole number of views from 1")
+        if self.rows is not None:
+            _require_rows(self.rows, len(self.x))
         self.count = 1 if augmentation is None else count
 
     def __len__(self) -> int:
         """The number of examples."""
-        return len(self.x)
+        return len(self.x) if self.rows is None else len(self.rows)
+
+    @property
+    def mixes_labels(self) -> bool:
+        """Whether the augmentation makes labels that are distributions over the classes."""
+        return getattr(self.augmentation, "mixes_labels", False)
 
     def steps(self, batch_size: int, *, drop_remainder: bool = True) -> int:
         """How many batches an epoch has; see `kd_keras.data.steps_per_epoch`."""
@@ -100,7 +112,8 @@ class Views:
             drop_remainder: Leave out what does not fill the last batch of an epoch; with the next
                 epoch's order, other examples are left out.
             shuffle: Whether an epoch has an order of its own; else all have the examples'.
-            attach: What a batch's inputs become, given `(x, rows, view)`.
+            attach: What a batch's inputs become, given `(x, numbers, view)`; the numbers are those
+                among the examples that are looked at, 0 to len - 1.
 
         Returns:
             Pairs `(x, y)`, or x alone if there are no labels. x is float32 if it is normalized; y
@@ -169,14 +182,23 @@ class Views:
         """
         if self.augmentation is not None:
             _require_repeatable(self.augmentation, self.count)
-        return {"examples": len(self), "data": array_checksum(self.x), **self.settings}
+        rows = {} if self.rows is None else {"rows": array_checksum(self.rows)}
+        return {"examples": len(self), "data": array_checksum(self.x), **rows, **self.settings}
 
-    def _read(self, rows: tf.Tensor, view: tf.Tensor) -> tuple[Any, Any]:
+    def _read(self, numbers: tf.Tensor, view: tf.Tensor) -> tuple[Any, Any]:
+        rows = numbers if self.rows is None else tf.gather(self.rows, numbers)
         x = stream.gather(self.x, rows)
         y = tf.zeros(tf.shape(rows), tf.int64) if self.y is None else stream.gather(self.y, rows)
         if self.augmentation is not None:
             x, y = self.augmentation(x, y, stream.example_seeds(self.seed, view, rows))
         return x if self.normalization is None else self.normalization.apply(x), y
+
+
+def _require_rows(rows: np.ndarray, examples: int) -> None:
+    if not rows.size or rows.ndim != 1 or rows.min() < 0 or rows.max() >= examples:
+        raise InputError(
+            f"rows {rows} cannot be looked at: give numbers from 0 to {examples - 1}, at least one"
+        )
 
 
 def _require_repeatable(augmentation: Any, count: int | None) -> None:

@@ -32,7 +32,7 @@ _COUNTED: dict[str, Callable[[Any], int]] = {
 #: Arguments of a technique that a run knows better than a config.
 _NOT_IN_A_CONFIG = (
     *("student", "calibration", "begin_step", "end_step", "frequency", "training_steps"),
-    *("cost", "at_most", "configs"),
+    *("cost", "at_most", "configs", "images", "labels"),
 )
 
 
@@ -190,6 +190,11 @@ def _for_quantization(job: Job, step: Step, student: Any) -> dict[str, Any]:
     return {**step.arguments, "calibration": job.calibration_images()}
 
 
+def _for_class_bias(job: Job, step: Step, student: Any) -> dict[str, Any]:
+    validation = job.dataset.validation
+    return {**step.arguments, "images": job.images(validation), "labels": validation.labels}
+
+
 def _for_goals(job: Job, step: Step, student: Any) -> dict[str, Any]:
     """Shares of what the student has turned into numbers."""
     arguments = dict(step.arguments)
@@ -218,4 +223,5 @@ _ADAPTED = {
     "quantization": _for_quantization,
     "filter_pruning": _for_goals,
     "low_rank": _for_goals,
+    "class_bias": _for_class_bias,
 }

@@ -12,6 +12,7 @@ from kd_keras.errors import InputError
 FREE_FORM = (
     "data.augmentation",
     "teacher.options",
+    "teacher.augmentation",
     "student.options",
     "teacher.members",
     "distillation.methods",
@@ -29,6 +30,7 @@ _OPTIMIZER = {**_ADAM, "momentum": 0.9, "weight_decay": 0.0}
 TECHNIQUES: dict[str, dict[str, Any]] = {
     "batch_norm_folding": {"epochs": 0},
     "dead_channels": {"epochs": 0},
+    "class_bias": {"epochs": 0},
     "filter_pruning": {"epochs": 3},
     "low_rank": {"epochs": 3},
     "pruning": {"epochs": 3, "optimizer": {"schedule": "constant"}},
@@ -65,6 +67,7 @@ def defaults() -> ConfigDict:
                 "path": "",
                 "epochs": 10,
                 "optimizer": dict(_OPTIMIZER),
+                "augmentation": {},  # while it is trained; as data.augmentation if empty
                 "members": {},
                 "mean": "arithmetic",
                 "weights": (),
@@ -76,6 +79,8 @@ def defaults() -> ConfigDict:
                 "options": {},
                 "epochs": 10,
                 "optimizer": dict(_OPTIMIZER),
+                # The part of the training set that the student sees; the teacher sees all of it.
+                "transfer_set": {"share": 1.0, "without_classes": ()},
             },
             "distillation": {
                 "methods": {},
@@ -172,6 +177,8 @@ def check(config: ConfigDict) -> None:
         _require(config, key, lambda v: isinstance(v, int) and v >= 0, "a whole number from 0")
     _require(config, "verify.agreement", lambda v: 0 <= v <= 1, "a fraction from 0 to 1")
     _require(config, "data.validation", lambda v: 0 < v < 1, "above 0 and below 1")
+    share = "student.transfer_set.share"
+    _require(config, share, lambda v: 0 < v <= 1, "above 0 and at most 1")
     for role in ("teacher", "student"):
         given = config[role].model or config[role].get("path") or config[role].get("members")
         if not given:
@@ -184,9 +191,18 @@ def check(config: ConfigDict) -> None:
 
 
 def differences(old: dict, new: dict) -> list[str]:
-    """The dotted keys in which two configs differ, sorted."""
+    """The dotted keys in which two configs differ, sorted.
+
+    A key that one of them does not have stands at its default there, so that what was made before
+    a key existed still counts. That is not so for the entries of a list, which may be fewer.
+    """
+    default = {k: v for k, v in flat(defaults().to_dict()).items() if "[" not in k}
     old, new = flat(old), flat(new)
-    return sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+    return sorted(
+        k
+        for k in old.keys() | new.keys()
+        if old.get(k, default.get(k)) != new.get(k, default.get(k))
+    )
 
 
 def plain(config: ConfigDict) -> dict:

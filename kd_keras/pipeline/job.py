@@ -12,7 +12,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from kd_keras import data
-from kd_keras.data import normalization
+from kd_keras.data import normalization, selection
 from kd_keras.pipeline import config as configs
 from kd_keras.pipeline import fitting, strategies
 from kd_keras.pipeline.workdir import Workdir
@@ -57,12 +57,6 @@ class Job:
             return data.Normalization(tuple(settings.mean), tuple(settings.std))
         return normalization.from_data(self.dataset.train)
 
-    @functools.cached_property
-    def augmentation(self) -> Any:
-        """The config's augmentation, or None."""
-        spec = self.config.data.augmentation
-        return data.Augmentation(spec.to_dict(), classes=self.classes) if spec else None
-
     @property
     def classes(self) -> int:
         """Number of classes."""
@@ -74,40 +68,63 @@ class Job:
         return self.dataset.image_shape
 
     @property
-    def mixes_labels(self) -> bool:
-        """Whether the augmentation makes labels that are distributions over the classes."""
-        return self.augmentation is not None and self.augmentation.mixes_labels
-
-    @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch."""
-        return data.steps_per_epoch(self.dataset.train, self.config.data.batch_size)
+        """Batches in an epoch of the student."""
+        return self.views.steps(self.config.data.batch_size)
+
+    @functools.cached_property
+    def transfer_rows(self) -> Any:
+        """The numbers of the training images that the student sees; None for all of them."""
+        own = self.config.student.transfer_set
+        if own.share == 1 and not own.without_classes:
+            return None
+        return selection.transfer_set(
+            self.dataset.train.labels, self.classes, **own.to_dict(), seed=self.config.seed
+        )
+
+    @functools.cached_property
+    def teacher_views(self) -> Any:
+        """The training images as the teacher learns them."""
+        own = self.config.teacher.augmentation or self.config.data.augmentation
+        return self._views(augmentation=own)
 
     @functools.cached_property
     def views(self) -> Any:
-        """The training images as labels teach them: a new view in every epoch."""
-        return self._views(count=None)
+        """The transfer set as labels teach it: a new view in every epoch."""
+        return self._views(augmentation=self.config.data.augmentation, rows=self.transfer_rows)
 
     @functools.cached_property
     def taught_views(self) -> Any:
-        """The training images as the teacher teaches them: in as many views as are cached."""
-        return self._views(count=self.config.teacher.cache.views or None)
+        """The transfer set as the teacher teaches it: in as many views as are cached."""
+        return self._views(
+            augmentation=self.config.data.augmentation,
+            rows=self.transfer_rows,
+            count=self.config.teacher.cache.views or None,
+        )
 
-    def _views(self, count: int | None) -> Any:
+    @functools.cached_property
+    def plain_views(self) -> Any:
+        """The transfer set without augmentation."""
+        return self._views(rows=self.transfer_rows)
+
+    def _views(self, augmentation: Any = None, **options: Any) -> Any:
         train = self.dataset.train
+        if augmentation:
+            options["augmentation"] = data.Augmentation(
+                augmentation.to_dict(), classes=self.classes
+            )
         return data.Views(
             train.images,
             train.labels,
             seed=self.config.seed,
-            count=count,
             normalization=self.normalization,
-            augmentation=self.augmentation,
+            **options,
         )
 
-    def validation_batches(self) -> Any:
-        """The validation batches, with labels of the form that training has."""
+    def validation_batches(self, views: Any) -> Any:
+        """The validation batches, with labels of the form that a training on these views has."""
         batches = self.batches_in_order(self.dataset.validation)
-        if self.mixes_labels:
+        if views.mixes_labels:
             batches = batches.map(lambda x, y: (x, tf.one_hot(y, self.classes)))
         return batches
 
@@ -122,9 +139,10 @@ class Job:
         return self.normalization.apply(split.images)
 
     def calibration_images(self) -> np.ndarray:
-        """Training images as models take them, to choose the ranges of activations by."""
+        """Images of the transfer set as models take them, to choose activations' ranges by."""
         count = self.config.export.calibration_examples
-        return self.normalization.apply(self.dataset.train.images[:count])
+        rows = slice(count) if self.transfer_rows is None else self.transfer_rows[:count]
+        return self.normalization.apply(self.dataset.train.images[rows])
 
     def batches_in_order(self, split: Any) -> Any:
         """A split's batches without augmentation, each example once."""
@@ -132,9 +150,9 @@ class Job:
             split, batch_size=self.config.data.batch_size, normalization=self.normalization
         )
 
-    def label_loss(self) -> Any:
-        """The label loss that fits the labels."""
-        if self.mixes_labels:
+    def label_loss(self, views: Any) -> Any:
+        """The label loss that fits the labels of these views."""
+        if views.mixes_labels:
             return tf.keras.losses.CategoricalCrossentropy(from_logits=True)
         return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

@@ -6,13 +6,12 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from kd_keras.errors import InputError
-from kd_keras.pipeline.job import Job
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
 
 
-def make(job: Job, settings: ConfigDict, epochs: int) -> Any:
+def make(settings: ConfigDict, *, epochs: int, steps_per_epoch: int) -> Any:
     """The optimizer of a config section, its schedule laid over the epochs.
 
     Raises:
@@ -28,10 +27,10 @@ def make(job: Job, settings: ConfigDict, epochs: int) -> Any:
         )
     rate: Any = settings.learning_rate
     if settings.schedule == "cosine":
-        warmup = int(settings.warmup_epochs * job.steps_per_epoch)
+        warmup = int(settings.warmup_epochs * steps_per_epoch)
         rate = tf.keras.optimizers.schedules.CosineDecay(
             0.0 if warmup else rate,
-            decay_steps=max(1, epochs * job.steps_per_epoch - warmup),
+            decay_steps=max(1, epochs * steps_per_epoch - warmup),
             warmup_target=rate if warmup else None,
             warmup_steps=warmup,
         )

@@ -3,9 +3,11 @@
 import importlib.metadata
 from typing import Any
 
+import numpy as np
+
 import tflite_export
 from kd_keras import data
-from kd_keras.pipeline import delivery, page, teaching
+from kd_keras.pipeline import class_errors, delivery, page, teaching
 from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.workdir import read_json, write_json
 
@@ -34,7 +36,14 @@ def collect(job: Job, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """
     verified, benchmarked = delivery.verified(job), delivery.benchmarked(job)
     keys = ("accuracy", "parameters", "macs", "sparsity")
-    models = {name: {k: m[k] for k in keys} for name, m in verified["models"].items()}
+    names = job.dataset.class_names
+    models = {
+        name: {
+            **{k: m[k] for k in keys},
+            "class_accuracy": dict(zip(names, _of_classes(m), strict=True)),
+        }
+        for name, m in verified["models"].items()
+    }
     files = {
         recipe: _file(job, recipe, verified["tflite"][recipe], benchmarked[recipe])
         | {k: models[stage][k] for k in ("parameters", "macs", "sparsity")}
@@ -48,6 +57,7 @@ def collect(job: Job, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "data": {
             "name": dataset.name,
             "train": len(dataset.train.labels),
+            "transfer_set": len(job.views),
             "validation": len(dataset.validation.labels),
             "test": len(dataset.test.labels),
             "checksum": data.checksum(dataset),
@@ -62,6 +72,10 @@ def collect(job: Job, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "command": job.command,
         "created": job.started,
     }
+
+
+def _of_classes(model: dict[str, Any]) -> list[float | None]:
+    return class_errors.accuracy_of_classes(np.asarray(model["confusion"]))
 
 
 def _file(job: Job, recipe: str, verified: dict, benchmarked: dict) -> dict[str, Any]:

@@ -74,7 +74,10 @@ STAGES = (
     ),
     Stage(
         *(teaching.CACHE_STAGE, (*_ALWAYS, "teacher"), teacher_cache.fill),
-        also=lambda job: {"layers": list(teacher_cache.layers(job))},
+        also=lambda job: {
+            "layers": list(teacher_cache.layers(job)),
+            "student": {"transfer_set": configs.plain(job.config)["student"]["transfer_set"]},
+        },
         wanted=_caches,
     ),
     Stage("student_alone", (*_ALWAYS, "student"), training.train_student_alone, trains=True),

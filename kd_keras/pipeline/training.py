@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
+from kd_keras import data
 from kd_keras.compression import order
 from kd_keras.distiller import Distiller
 from kd_keras.errors import InputError
@@ -39,7 +40,7 @@ def check(job: Job) -> None:
     staged.check(student, stages, lambda stage: make_distiller(job, stage, student, teacher))
     for stage in stages:
         stage.make_optimizer()
-    optimizers.make(job, job.config.teacher.optimizer, epochs=1)
+    optimizers.make(job.config.teacher.optimizer, epochs=1, steps_per_epoch=1)
     for stage, changed in compressing.untrained(job, student):
         make_distiller(job, stage.fitted_to(_any_logits(job)), changed, teacher)
 
@@ -50,7 +51,7 @@ def train_teacher(job: Job) -> None:
         with job.strategy.scope():
             model = teaching.build_member(job, settings, job.config.seed + number)
             if not settings.path:
-                _train_on_labels(job, model, folder, settings)
+                _train_on_labels(job, model, folder, settings, job.teacher_views)
         teaching.save(job, model, folder, settings.path)
 
 
@@ -58,7 +59,7 @@ def train_student_alone(job: Job) -> None:
     """The student with labels only: the baseline."""
     with job.strategy.scope():
         student = build_student(job)
-        _train_on_labels(job, student, "student_alone", job.config.student)
+        _train_on_labels(job, student, "student_alone", job.config.student, job.views)
     networks.save(job, student, "student_alone")
 
 
@@ -162,9 +163,15 @@ def _fitted(job: Job, stages: list[Stage]) -> list[Stage]:
             size = job.config.data.batch_size
             batches = teacher.batches(job.views, batch_size=size, epochs=1, drop_remainder=False)
             return evaluation.mean_logits(teacher, batches)
-        return evaluation.mean_logits(teacher, job.batches_in_order(job.dataset.train))
+        return evaluation.mean_logits(teacher, _in_order(job))
 
     return [stage.fitted_to(teacher_logits) for stage in stages]
+
+
+def _in_order(job: Job) -> Any:
+    """The transfer set's batches without augmentation, each example once."""
+    size = job.config.data.batch_size
+    return job.plain_views.batches(batch_size=size, epochs=1, shuffle=False, drop_remainder=False)
 
 
 def build_student(job: Job) -> Any:
@@ -181,10 +188,13 @@ def make_distiller(job: Job, stage: Stage, student: Any, teacher: Any) -> Distil
     return stage.make_distiller(student, teacher, job.steps_per_epoch)
 
 
-def _train_on_labels(job: Job, model: Any, stage: str, settings: ConfigDict) -> None:
-    optimizer = optimizers.make(job, settings.optimizer, settings.epochs)
-    model.compile(optimizer=optimizer, loss=job.label_loss(), metrics=["accuracy"])
-    _fit(job, model, stage, settings.epochs, job.views.batches)
+def _train_on_labels(
+    job: Job, model: Any, stage: str, settings: ConfigDict, views: data.Views
+) -> None:
+    steps = views.steps(job.config.data.batch_size)
+    optimizer = optimizers.make(settings.optimizer, epochs=settings.epochs, steps_per_epoch=steps)
+    model.compile(optimizer=optimizer, loss=job.label_loss(views), metrics=["accuracy"])
+    _fit(job, model, stage, settings.epochs, views)
 
 
 def fit_distiller(
@@ -192,12 +202,15 @@ def fit_distiller(
 ) -> list[dict[str, float]]:
     """Train a distiller as its stage says; what it did before is kept in the folder `name`."""
     distiller.compile(
-        stage.make_optimizer(), job.label_loss(), metrics=["accuracy"], **stage.compile
+        *(stage.make_optimizer(), job.label_loss(job.taught_views)),
+        metrics=["accuracy"],
+        **stage.compile,
     )
-    teacher = as_teacher(distiller.teacher)
-    batches = functools.partial(teacher.batches, job.taught_views)
     watchers = () if stage.reads_layers_only else job.watch(name)
-    return _fit(job, distiller, name, stage.epochs, batches, callbacks, watchers)
+    teacher = as_teacher(distiller.teacher)
+    return _fit(
+        *(job, distiller, name, stage.epochs, job.taught_views, teacher), callbacks, watchers
+    )
 
 
 def _fit(
@@ -205,18 +218,20 @@ def _fit(
     model: Any,
     stage: str,
     epochs: int,
-    batches: Callable[..., Any],
+    views: data.Views,
+    teacher: Teacher | None = None,
     callbacks: tuple = (),
     watchers: tuple = (),
 ) -> list[dict[str, float]]:
     size = job.config.data.batch_size
+    read = views.batches if teacher is None else functools.partial(teacher.batches, views)
     return fitting.fit(
         model,
         job.workdir,
         stage,
-        batches=lambda first: batches(batch_size=size, epochs=epochs, first_epoch=first),
-        steps_per_epoch=job.steps_per_epoch,
-        validation=job.validation_batches(),
+        batches=lambda first: read(batch_size=size, epochs=epochs, first_epoch=first),
+        steps_per_epoch=views.steps(size),
+        validation=job.validation_batches(views),
         epochs=epochs,
         seed=job.config.seed,
         callbacks=callbacks,

@@ -29,6 +29,7 @@ _WORDS = {
     "teacher": "from another teacher",
     "data.data": "from other data",
     "data.examples": "from another number of examples",
+    "data.rows": "from another choice of examples",
     "data.normalization": "with another normalization",
     "data.augmentation": "with another augmentation",
     "data.seed": "with views of another seed",

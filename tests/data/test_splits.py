@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from nets import one_line
 
-from kd_keras.data.selection import stratified
+from kd_keras.data.selection import stratified, transfer_set
 from kd_keras.data.splits import Dataset, Split, checksum
 from kd_keras.errors import InputError
 
@@ -78,6 +79,35 @@ def test_stratified_keeps_every_class_in_its_share():
     np.testing.assert_array_equal(chosen, stratified(labels, 100, seed=3))
     assert set(chosen) != set(stratified(labels, 100, seed=4))
     assert set(chosen) <= set(stratified(labels, 150, seed=3))
+
+
+def test_a_transfer_set_is_balanced_and_without_what_is_left_out():
+    labels = np.repeat(np.arange(10), 40)
+    settings = {"classes": 10, "without_classes": (3,), "seed": 5}
+    whole = transfer_set(labels, share=1.0, **settings)
+    np.testing.assert_array_equal(whole, np.flatnonzero(labels != 3))
+    tenth = transfer_set(labels, share=0.1, **settings)
+    counts = np.bincount(labels[tenth], minlength=10)
+    np.testing.assert_array_equal(counts, [4, 4, 4, 0, 4, 4, 4, 4, 4, 4])
+    assert set(tenth) < set(transfer_set(labels, share=0.5, **settings)) < set(whole)
+    others = transfer_set(labels, share=0.1, **{**settings, "seed": 6})
+    assert set(tenth) != set(others)
+
+
+@pytest.mark.parametrize(
+    ("share", "without", "words"),
+    [
+        (1.0, (10,), ("class 10", "0 to 9")),
+        (1.0, ("three",), ("class 'three'",)),
+        (1.0, range(10), ("leaves none",)),
+        (1e-4, (), ("share 0.0001", "leaves none")),
+    ],
+)
+def test_an_impossible_transfer_set_is_refused(share, without, words):
+    labels = np.repeat(np.arange(10), 40)
+    with pytest.raises(InputError) as error:
+        transfer_set(labels, 10, share=share, without_classes=without, seed=0)
+    one_line(error, *words)
 
 
 def test_stratified_with_fewer_places_than_classes_is_not_always_the_first():

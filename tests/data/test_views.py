@@ -78,6 +78,19 @@ def test_arrays_of_any_kind_without_labels() -> None:
     assert data.Views(x).count == 1
 
 
+def test_chosen_examples_look_as_they_do_among_all_of_them() -> None:
+    rows = np.array([3, 4, 11, 19])
+    found = views(rows=rows)
+    assert (len(found), found.steps(2)) == (4, 2)
+    stream = found.batches(batch_size=4, epochs=2, first_epoch=1, attach=lambda x, n, view: (x, n))
+    [((x, numbers), y)] = stream
+    np.testing.assert_array_equal(np.sort(numbers), np.arange(4))
+    np.testing.assert_array_equal(x, by_example(views(), epoch=1)[rows[numbers]])
+    np.testing.assert_array_equal(y, rows[numbers] % 10)
+    [ordered] = found.in_order(np.array([[1, 0, 4]]))
+    np.testing.assert_array_equal(ordered, by_example(views(), epoch=1)[rows])
+
+
 def test_equal_settings_have_equal_identities_and_others_others() -> None:
     reference = views().identity
     assert views().identity == reference
@@ -88,6 +101,8 @@ def test_equal_settings_have_equal_identities_and_others_others() -> None:
         views(augmentation={"shift": {"pixels": 2}}),
         views(augmentation={"horizontal_flip": {}, "shift": {"pixels": 1}}),
         data.Views(images() + 1, seed=3),
+        views(rows=[0, 1]),
+        views(rows=[0, 2]),
     ]
     found = [reference, *(other.identity for other in others)]
     assert all(one != other for i, one in enumerate(found) for other in found[:i])
@@ -101,6 +116,8 @@ def test_equal_settings_have_equal_identities_and_others_others() -> None:
         (lambda: data.Views(np.zeros((0, 3))), ("x is empty",)),
         (lambda: data.Views(np.zeros((2, 3)), [1]), ("2 examples", "y 1")),
         (lambda: views(count=0), ("count is 0", "from 1")),
+        (lambda: views(rows=[]), ("rows []", "at least one")),
+        (lambda: views(rows=[1, EXAMPLES]), ("rows [ 1 20]", "0 to 19")),
         (lambda: views(count=None).identity, ("new view in every epoch", "teacher.cache.views")),
         (lambda: views(augmentation={"mix_up": {}}).identity, ("mix_up", "leave them out")),
         (
