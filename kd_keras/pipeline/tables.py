@@ -1,9 +1,15 @@
 """A table of runs: each row a config, each seed a run in a folder of its own, what is done is kept.
 
 A table is a Python file, as a config is, with two functions. `get_table(name)` gives `title`,
-`seeds` and `rows`; a file with one table gets no name. A row has a `label`; a `run`, by default its
-own name; a `file`, "int8" by default or "float32"; where there is one, the `source`'s figure; and
-may be a `baseline`. `get_config(run)`, or `get_config("name/run")`, gives a run's config.
+`seeds` and `rows`; a file with one table gets no name. It may say which `columns` it has
+(`tables_page.COLUMNS`), the names of `classes` whose errors are further columns, and its `spread`:
+"deviation", the standard deviation over the seeds, or "error", that of their mean.
+
+A row has a `label`; a `run`, by default its own name; a `file`, "int8" by default or "float32";
+where there is one, the `source`'s figure, in % if it is one; and may be a `baseline`, or one of a
+`group` of rows. With `"model": "teacher"` it is the run's teacher, and has no file.
+
+`get_config(run)`, or `get_config("name/run")`, gives a run's config.
 """
 
 import dataclasses
@@ -27,6 +33,11 @@ from tflite_export.measuring.host import Host
 from tflite_export.measuring.result import Setting, model_files
 
 _NEEDED = ("get_table", "get_config")
+_ROW = {
+    **{"file": "int8", "model": "student_compressed"},
+    **{"source": "", "group": "", "baseline": False},
+}
+SPREADS = ("deviation", "error")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +52,9 @@ class Table:
         seeds: The seeds of a whole table.
         rows: The rows by name, each with all its keys.
         get_config: The file's own function.
+        columns: Names of the columns; none for the usual ones.
+        classes: Names of the classes whose errors are columns.
+        spread: One of `SPREADS`.
     """
 
     path: str
@@ -50,6 +64,9 @@ class Table:
     seeds: tuple[int, ...]
     rows: dict[str, dict[str, Any]]
     get_config: Callable[[str], ConfigDict]
+    columns: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    spread: str = "deviation"
 
     @property
     def stem(self) -> str:
@@ -112,11 +129,18 @@ def load(spec: str, workdir: str = "") -> Table:
         raise InputError(
             f"table {path!r} has no table {name!r}; its docstring lists them"
         ) from error
-    default = {"file": "int8", "source": "", "baseline": False}
-    rows = {key: {**default, "run": key, **row} for key, row in found["rows"].items()}
-    folder = pathlib.Path(workdir or f"runs/tables/{name or pathlib.Path(path).stem}")
+    rows = {key: {**_ROW, "run": key, **row} for key, row in found["rows"].items()}
     return Table(
-        path, name, folder, found["title"], tuple(found["seeds"]), rows, module["get_config"]
+        path,
+        name,
+        workdir=pathlib.Path(workdir or f"runs/tables/{name or pathlib.Path(path).stem}"),
+        title=found["title"],
+        seeds=tuple(found["seeds"]),
+        rows=rows,
+        get_config=module["get_config"],
+        columns=tuple(found.get("columns", ())),
+        classes=tuple(found.get("classes", ())),
+        spread=found.get("spread", SPREADS[0]),
     )
 
 
@@ -173,28 +197,71 @@ def results(table: Table, rows: Sequence[str], seeds: Sequence[int]) -> dict[str
     for name in rows:
         row = table.rows[name]
         reports = {seed: table.report(row["run"], seed) for seed in seeds}
-        found[name] = {
-            seed: _result(report, row["file"]) for seed, report in reports.items() if report
-        }
+        found[name] = {seed: _result(report, row) for seed, report in reports.items() if report}
     return found
 
 
-def _result(report: dict[str, Any], recipe: str) -> dict[str, Any]:
-    model, file = report["models"]["student_compressed"], report["tflite"][recipe]
-    config, cost = report["config"], report["cpu_seconds"]
-    taught = any(config["distillation"][key] for key in ("methods", "adversarial", "conditional"))
-    trained = ["student" if taught else "student_alone"]
-    if config["compression"]:
-        from_scratch = config["compression"][0].get("from_scratch")
-        trained = [*([] if from_scratch else trained), "student_compressed"]
-    return {
+def _result(report: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    model = report["models"][row["model"]]
+    by_class = model.get("class_accuracy", {})  # older reports have none
+    result = {
         "accuracy": model["accuracy"],
-        **{key: file[key] for key in ("agreement", "bytes", "gzip_bytes")},
-        "file_accuracy": file["accuracy"],
+        "error": 1 - model["accuracy"],
+        "class_errors": {name: 1 - value for name, value in by_class.items() if value is not None},
         **{key: model[key] for key in ("parameters", "macs", "sparsity")},
-        "cpu_seconds": sum(cost[stage] or 0 for stage in trained),
+        "epochs": _epochs(report["config"], row["model"]),
+        "cpu_seconds": sum(report["cpu_seconds"][stage] or 0 for stage in _trained(report, row)),
         "created": report["created"],
     }
+    if row["model"] == "teacher":
+        return result
+    file = report["tflite"][row["file"]]
+    return {
+        **result,
+        **{key: file[key] for key in ("agreement", "bytes", "gzip_bytes")},
+        "file_accuracy": file["accuracy"],
+        "file_error": 1 - file["accuracy"],
+    }
+
+
+def training_stage(config: dict[str, Any], model: str) -> str:
+    """The stage that trains a row's model, before compression; its folder has the history."""
+    if model == "teacher":
+        return model
+    keys = ("methods", "adversarial", "conditional", "stages", "born_again")
+    return "student" if any(config["distillation"][key] for key in keys) else "student_alone"
+
+
+def _trained(report: dict[str, Any], row: dict[str, Any]) -> list[str]:
+    config = report["config"]
+    trained = [training_stage(config, row["model"])]
+    if config["compression"] and row["model"] != "teacher":
+        from_scratch = config["compression"][0].get("from_scratch")
+        trained = [*([] if from_scratch else trained), "student_compressed"]
+    return trained
+
+
+def _epochs(config: dict[str, Any], model: str) -> int | None:
+    """How many epochs the model was trained; None for a teacher that was given."""
+    if model == "teacher":
+        return None if config["teacher"]["path"] else config["teacher"]["epochs"]
+    own = config["student"]["epochs"]
+    settings = config["distillation"]
+    stages = sum(stage["epochs"] or own for stage in settings["stages"].values())
+    generations = settings["born_again"].get("generations", 3) if settings["born_again"] else 1
+    scratch = bool(config["compression"]) and config["compression"][0].get("from_scratch")
+    before = 0 if scratch else stages or own * generations
+    return before + sum(step["epochs"] for step in config["compression"])
+
+
+def validation_errors(table: Table, name: str, seed: int) -> list[float]:
+    """The error on the validation images after each epoch of a row's run that is done."""
+    row = table.rows[name]
+    folder = table.folder(row["run"], seed)
+    stage = training_stage(read_json(folder / "report.json")["config"], row["model"])
+    histories = map(read_json, sorted((folder / stage).rglob("history.json")))
+    epochs = [epoch for history in histories for epoch in history]
+    return [1 - epoch["val_accuracy"] for epoch in epochs if "val_accuracy" in epoch]
 
 
 def measure(

@@ -1,31 +1,27 @@
-"""A table of runs as Markdown, with its raw figures as JSON and a plot."""
+"""A table of runs as Markdown, with its raw figures as JSON and plots."""
 
 import importlib.metadata
-import io
 import pathlib
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.ticker import FuncFormatter, LogLocator
-
-from kd_keras.pipeline import numerals
-from kd_keras.pipeline.svg import HEX, drawing, new_figure, percent_axis, quiet
-from kd_keras.pipeline.tables import Table
+from kd_keras.errors import InputError
+from kd_keras.pipeline import tables_plots
+from kd_keras.pipeline.tables import SPREADS, Table
+from kd_keras.pipeline.tables_plots import Results
 from kd_keras.pipeline.workdir import read_json, replacing, write_json
 
 #: What stands below it in a table's Markdown is kept when the table is written anew.
 REMARKS = "<!-- the rest is written by hand -->"
+_OF_FILES = " Agreement is that of the file with its Keras model."
 _PACKAGES = ("kd-keras", "tensorflow", "tensorflow-model-optimization", "litert-quantizer")
 
-Results = Mapping[str, Mapping[int, Mapping[str, Any]]]
 
-
-def spread(values: Sequence[float], write: Callable[[float], str]) -> str:
-    """The mean and, of several values, their standard deviation (n - 1)."""
+def spread(values: Sequence[float], write: Callable[[float], str], kind: str = SPREADS[0]) -> str:
+    """The mean and, of several values, their spread; see `tables_plots.spread_of`."""
     mean = write(statistics.fmean(values))
-    return f"{mean} ± {write(statistics.stdev(values))}" if len(values) > 1 else mean
+    return f"{mean} ± {write(tables_plots.spread_of(values, kind))}" if len(values) > 1 else mean
 
 
 def _percent(value: float) -> str:
@@ -40,74 +36,135 @@ def _microseconds(value: float) -> str:
     return f"{value:.1f}"
 
 
-#: Heading, the key in a result, and how its values are written.
-_COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("Keras model, %", "accuracy", _percent),
-    ("File, %", "file_accuracy", _percent),
-    ("Agreement, %", "agreement", _percent),
-    ("Zeros, %", "sparsity", lambda value: f"{100 * value:.0f}"),
-    ("Multiply-adds", "macs", lambda value: f"{value:,.0f}"),
-    ("File, kB", "bytes", _kilobytes),
-    ("gzip, kB", "gzip_bytes", _kilobytes),
-    ("Latency, µs", "latency_us", _microseconds),
-    ("of the first", "latency_ratio", lambda value: f"{value:.2f}"),
-    ("Training, CPU s", "cpu_seconds", lambda value: f"{value:,.0f}"),
+#: Columns by the key in a result: heading, and how values are written.
+COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "error": ("Error, %", _percent),
+    "file_error": ("File's error, %", _percent),
+    "accuracy": ("Keras model, %", _percent),
+    "file_accuracy": ("File, %", _percent),
+    "agreement": ("Agreement, %", _percent),
+    "sparsity": ("Zeros, %", lambda value: f"{100 * value:.0f}"),
+    "macs": ("Multiply-adds", lambda value: f"{value:,.0f}"),
+    "bytes": ("File, kB", _kilobytes),
+    "gzip_bytes": ("gzip, kB", _kilobytes),
+    "latency_us": ("Latency, µs", _microseconds),
+    "latency_ratio": ("of the first", lambda value: f"{value:.2f}"),
+    "epochs": ("Epochs", lambda value: f"{value:.0f}"),
+    "cpu_seconds": ("Training, CPU s", lambda value: f"{value:,.0f}"),
+}
+#: Of a table that does not say which it has.
+_USUAL = (
+    *("accuracy", "file_accuracy", "agreement", "sparsity", "macs", "bytes", "gzip_bytes"),
+    *("latency_us", "latency_ratio", "cpu_seconds"),
 )
 #: Columns whose spread over seeds means nothing.
-_ONE_VALUE = ("sparsity", "macs", "bytes", "gzip_bytes")
+_ONE_VALUE = ("sparsity", "macs", "bytes", "gzip_bytes", "epochs")
 
 
 def markdown(table: Table, results: Results) -> str:
-    """The table in GitHub's Markdown; a row without a run says so."""
-    shown = [column for column in _COLUMNS if _is_known(results, column[1])]
+    """The table in GitHub's Markdown; a row without a run says so.
+
+    Raises:
+        InputError: If the table asks for a column that there is not.
+    """
+    _check(table)
+    asked = [*(table.columns or _USUAL), "latency_us", "latency_ratio"]
+    shown = [key for key in dict.fromkeys(asked) if _is_known(results, key)]
     sources = any(table.rows[name]["source"] for name in results)
-    headings = ["", *(["Source"] if sources else []), *(c[0] for c in shown), "Seeds"]
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)]]
+    headings = ["", *(["Source"] if sources else []), *(COLUMNS[key][0] for key in shown)]
+    headings += [f"Error on {name}, %" for name in table.classes]
+    headings += ["Seeds", "`--rows=`"]
+    lines = [headings, ["---", *["---:"] * (len(headings) - 2), "---"]]
     for name, by_seed in results.items():
         row = table.rows[name]
-        cells = [row["label"], *([row["source"]] if sources else [])]
-        cells += [_cell(by_seed, key, write) for _, key, write in shown]
-        lines.append([*cells, str(len(by_seed))])
+        label = f"{row['group']}: {row['label']}" if row["group"] else row["label"]
+        cells = [label, *([row["source"]] if sources else [])]
+        for key in shown:
+            values = [result.get(key) for result in by_seed.values()]
+            cells.append(_cell(table, values, COLUMNS[key][1], is_one=key in _ONE_VALUE))
+        for number in table.classes:
+            values = [result["class_errors"].get(number) for result in by_seed.values()]
+            cells.append(_cell(table, values, _percent))
+        lines.append([*cells, str(len(by_seed)), name])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _check(table: Table) -> None:
+    unknown = [key for key in table.columns if key not in COLUMNS]
+    if unknown:
+        raise InputError(f"table has no column {unknown[0]!r}; there are: {', '.join(COLUMNS)}")
+    if table.spread not in SPREADS:
+        raise InputError(f"spread is {table.spread!r}; it must be one of: {', '.join(SPREADS)}")
 
 
 def _is_known(results: Results, key: str) -> bool:
     return any(key in result for by_seed in results.values() for result in by_seed.values())
 
 
-def _cell(by_seed: Mapping[int, Mapping[str, Any]], key: str, write: Callable) -> str:
-    values = [result[key] for result in by_seed.values() if result.get(key) is not None]
-    if not values:
+def _cell(
+    table: Table,
+    values: Sequence[float | None],
+    write: Callable[[float], str],
+    *,
+    is_one: bool = False,
+) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
         return "–"
-    return write(statistics.fmean(values)) if key in _ONE_VALUE else spread(values, write)
+    return write(statistics.fmean(known)) if is_one else spread(known, write, table.spread)
 
 
 def write(table: Table, results: Results, folder: pathlib.Path) -> None:
-    """Write NAME.json, NAME.svg and NAME.md; what was written by hand below the table stays."""
+    """Write NAME.json, NAME.md and its plots; what was written by hand below the table stays."""
     write_json(folder / f"{table.stem}.json", _raw(table, results))
-    with replacing(folder / f"{table.stem}.svg") as temporary:
-        temporary.write_bytes(plot(table, results))
     path = folder / f"{table.stem}.md"
     remarks = ""
     if path.exists() and REMARKS in (old := path.read_text()):
         remarks = old.split(REMARKS, 1)[1]
+    latency = "--latency " if _is_known(results, "latency_us") else ""
     text = "\n\n".join(
         [
             f"# {table.title}",
-            "Accuracy on the whole test set after the last epoch; mean ± standard deviation over "
-            "the seeds. Agreement is that of the file with its Keras model.",
+            f"{'Error' if _shows_errors(table) else 'Accuracy'} on the whole test set after the "
+            f"last epoch; mean ± standard {table.spread} over the seeds."
+            + ("" if _shows_errors(table) else _OF_FILES),
             markdown(table, results),
-            f"![accuracy against bytes]({table.stem}.svg)",
-            "Orange are the baselines.",
-            f"Made by `kd-table --table={table.spec} --latency --output={folder}`; the docstring "
-            f"of the table's file says what it needs. Raw figures: [{table.stem}.json]"
-            f"({table.stem}.json). One run, say `{next(iter(results))}` with seed 0: "
+            *(_plots(table, results, folder) if any(results.values()) else ()),
+            f"Made by `kd-table --table={table.spec} {latency}--output={folder}`, a row of it with "
+            "`--rows=`; the docstring of the table's file says what it needs. Raw figures: "
+            f"[{table.stem}.json]({table.stem}.json). One run, say `{next(iter(results))}` with "
+            "seed 0: "
             f"`kd-train {' '.join(table.command(table.rows[next(iter(results))]['run'], 0))}`.",
             REMARKS + remarks,
         ]
     )
     with replacing(path) as temporary:
         temporary.write_text(text if remarks else f"{text}\n")
+
+
+def _shows_errors(table: Table) -> bool:
+    return "error" in table.columns
+
+
+def _plots(table: Table, results: Results, folder: pathlib.Path) -> list[str]:
+    """Write the plots, and return the Markdown that shows them."""
+    if not _shows_errors(table):
+        _write_plot(folder / f"{table.stem}.svg", tables_plots.sizes(table, results))
+        return [f"![accuracy against bytes]({table.stem}.svg)", "Orange are the baselines."]
+    _write_plot(folder / f"{table.stem}.svg", tables_plots.errors(table, results))
+    _write_plot(folder / f"{table.stem}_curves.svg", tables_plots.curves(table, results))
+    return [
+        f"![test error of each row]({table.stem}.svg)",
+        "Hollow diamonds are the source's figures.",
+        f"![validation error by epoch]({table.stem}_curves.svg)",
+        "Error on the validation images after each epoch, mean over the seeds; grey is the "
+        "baseline.",
+    ]
+
+
+def _write_plot(path: pathlib.Path, svg: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(svg)
 
 
 def _raw(table: Table, results: Results) -> dict[str, Any]:
@@ -123,47 +180,3 @@ def _raw(table: Table, results: Results) -> dict[str, Any]:
         "data": machine.get("data"),
         "rows": {name: dict(by_seed) for name, by_seed in results.items()},
     }
-
-
-def plot(table: Table, results: Results) -> bytes:
-    """Accuracy of each row's file against its zipped bytes, the mean and spread over seeds."""
-    with drawing():
-        figure = new_figure(680, 30 + 20 * max(8, len(results)))
-        FigureCanvasSVG(figure)
-        axes = figure.add_axes((0.08, 0.12, 0.53, 0.85))
-        points = [(n, by_seed) for n, by_seed in results.items() if by_seed]
-        places = []
-        for name, by_seed in points:
-            accuracies = [result["file_accuracy"] for result in by_seed.values()]
-            size = statistics.fmean(result["gzip_bytes"] for result in by_seed.values())
-            error = statistics.stdev(accuracies) if len(accuracies) > 1 else 0
-            mean = statistics.fmean(accuracies)
-            colour = HEX["orange" if table.rows[name]["baseline"] else "blue"]
-            axes.errorbar(size, mean, yerr=error, color=colour, marker="o", elinewidth=1)
-            places.append((mean, size, table.rows[name]["label"], colour))
-        axes.set_xscale("log")
-        axes.minorticks_off()
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: numerals.size(v)))
-        percent_axis(axes.yaxis)
-        axes.set_xlabel("zipped bytes of the file")
-        quiet(axes)
-        _labels(axes, places)
-        return _svg(figure)
-
-
-def _labels(axes: Any, places: list[tuple[float, float, str, str]]) -> None:
-    """Numbers the marks, the most accurate first, and lists the numbers' labels to the right."""
-    step = 1 / max(8, len(places))
-    for rank, (accuracy, size, label, colour) in enumerate(sorted(places, reverse=True), start=1):
-        options: dict[str, Any] = {"color": colour, "fontsize": 9, "va": "center"}
-        axes.annotate(str(rank), (size, accuracy), (7, 0), textcoords="offset points", **options)
-        height = 1 - (rank - 0.5) * step
-        axes.text(1.09, height, str(rank), transform=axes.transAxes, ha="right", **options)
-        axes.text(1.11, height, label, transform=axes.transAxes, **options)
-
-
-def _svg(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
-    return buffer.getvalue()

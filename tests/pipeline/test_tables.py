@@ -46,12 +46,13 @@ def report(table: tables.Table, run: str, seed: int, accuracy: float) -> None:
     config = table.get_config(run)
     config.seed = seed
     model = {"accuracy": accuracy, "parameters": 5, "macs": 100, "sparsity": 0.5}
-    cost = {"student_alone": 10.0, "student": 20.0, "student_compressed": 5.0}
+    model["class_accuracy"] = {"3": 0.75}
+    cost = {"student_alone": 10.0, "student": 20.0, "student_compressed": 5.0, "teacher": 9.0}
     folder = table.folder(run, seed)
     folder.mkdir(parents=True)
     written = {
         "config": configs.plain(configs.complete(config)),
-        "models": {"student_compressed": model},
+        "models": {"student_compressed": model, "teacher": {**model, "accuracy": 0.98}},
         "tflite": {"float32": of_file(accuracy, 4000), "int8": of_file(accuracy - 0.01, 1000)},
         "cpu_seconds": cost,
         "created": "2026-01-01",
@@ -108,6 +109,7 @@ def test_the_figures_are_those_of_the_reports(table: tables.Table, tmp_path: pat
     deviation = 100 * statistics.stdev([0.90, 0.92])
     assert f"91.00 ± {deviation:.2f}" in text
     assert "| pruned, distilled | 91.0 | 95.00 | 94.00 |" in text
+    assert text.splitlines()[-1].endswith("| 1 | taught |")
 
     tables_page.write(table, found, tmp_path / "out")
     path = tmp_path / "out" / "small.md"
@@ -118,6 +120,69 @@ def test_the_figures_are_those_of_the_reports(table: tables.Table, tmp_path: pat
     raw = json.loads((tmp_path / "out" / "small.json").read_text())
     assert raw["rows"]["taught"]["0"]["accuracy"] == 0.95
     assert (tmp_path / "out" / "small.svg").read_text().count("pruned, distilled") >= 1
+
+
+ERRORS = TABLE.replace(
+    '"seeds": (0, 1)',
+    '"seeds": (0, 1, 2), "columns": ("error", "file_error", "epochs"), "spread": "error", '
+    '"classes": ("3",)',
+).replace(
+    '    return {"title"',
+    '    rows["alone"] |= {"baseline": True, "group": "1 %"}\n'
+    '    rows["teacher"] = {"label": "teacher", "run": "taught", "model": "teacher"}\n'
+    '    return {"title"',
+)
+
+
+def test_a_table_of_errors(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "errors.py").write_text(ERRORS)
+    table = tables.load(str(tmp_path / "errors.py"), str(tmp_path / "runs"))
+    accuracies = (0.90, 0.92, 0.97)
+    for seed, accuracy in enumerate(accuracies):
+        report(table, "alone", seed, accuracy)
+        report(table, "taught", seed, accuracy)
+        for run, stage in (("alone", "student_alone"), ("taught", "student")):
+            folder = table.folder(run, seed) / stage
+            folder.mkdir()
+            epochs = [{"epoch": n, "val_accuracy": 0.5 + 0.1 * n} for n in range(3)]
+            (folder / "history.json").write_text(json.dumps(epochs))
+    found = tables.results(table, list(table.rows), table.seeds)
+    assert tables.validation_errors(table, "taught", 1) == pytest.approx([0.5, 0.4, 0.3])
+    errors = [100 * (1 - accuracy) for accuracy in accuracies]
+    cell = f"{statistics.mean(errors):.2f} ± {statistics.stdev(errors) / 3**0.5:.2f}"
+    lines = tables_page.markdown(table, found).splitlines()
+    heads = (
+        "|  | Source | Error, % | File's error, % | Epochs | Error on 3, % | Seeds | `--rows=` |"
+    )
+    assert lines[0] == heads
+    assert f"| 1 %: float, alone |  | {cell} | {cell} | 10 | 25.00 ± 0.00 | 3 | alone |" in lines
+    # Pruning adds its epochs to the student's; a teacher has no file.
+    assert f"| pruned, distilled | 91.0 | {cell} |" in lines[4]
+    assert "| 13 |" in lines[4]
+    assert "| teacher |  | 2.00 ± 0.00 | – | 10 |" in lines[5]
+
+    tables_page.write(table, found, tmp_path / "out")
+    text = (tmp_path / "out" / "errors.md").read_text()
+    assert "mean ± standard error" in text
+    assert "--rows=" in text
+    assert (tmp_path / "out" / "errors.svg").read_text().count("pruned, distilled") >= 1
+    assert "1 %: float, alone" in (tmp_path / "out" / "errors_curves.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (('"file_error"', '"file_errors"'), ("'file_errors'", "file_error")),
+        (('"spread": "error"', '"spread": "range"'), ("'range'", "deviation, error")),
+    ],
+)
+def test_what_a_table_cannot_show(change: tuple, words: tuple, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "errors.py").write_text(ERRORS.replace(*change))
+    table = tables.load(str(tmp_path / "errors.py"))
+    with pytest.raises(kd.InputError) as error:
+        tables_page.markdown(table, {})
+    for word in words:
+        assert word in str(error.value)
 
 
 class Clock:
