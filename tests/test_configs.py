@@ -14,7 +14,8 @@ pytestmark = pytest.mark.tf_keras
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 #: Half a minute and more each; what else they do, shorter tests show.
 LONG = (
-    *("cifar10_resnet56_to_resnet20", "digits_born_again", "digits_ensemble_conditional"),
+    *("cifar10_resnet56_to_resnet20", "cifar10_resnet164_to_resnet20"),
+    *("cifar10_wrn40x10_to_wrn10x4", "digits_born_again", "digits_ensemble_conditional"),
     *("digits_fitnets", "fashion_mnist_nin_to_lenet", "mnist_mlp"),
 )
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))

@@ -19,14 +19,14 @@ from kd_keras.models.ends import class_logits, image_input
 from kd_keras.models.family import Family
 from kd_keras.models.scaling import up_to_the_next
 
-_DEPTHS = (8, 20, 32, 44, 56, 110)
+_DEPTHS = (8, 20, 32, 44, 56, 110, 164)
 _CHANNELS = (16, 32, 64)
 
 
 def build_resnet(
     name: str, *, classes: int, input_shape: tuple[int, int, int], shortcut: str = "B"
 ) -> tf.keras.Model:
-    """Builds ``resnet8`` .. ``resnet110``.
+    """Builds ``resnet8`` .. ``resnet164``.
 
     Args:
         name: ``"resnet"`` and the depth.

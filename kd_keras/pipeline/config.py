@@ -12,7 +12,6 @@ from kd_keras.errors import InputError
 FREE_FORM = (
     "data.augmentation",
     "teacher.options",
-    "teacher.augmentation",
     "student.options",
     "teacher.members",
     "distillation.methods",
@@ -67,7 +66,6 @@ def defaults() -> ConfigDict:
                 "path": "",
                 "epochs": 10,
                 "optimizer": dict(_OPTIMIZER),
-                "augmentation": {},  # while it is trained; as data.augmentation if empty
                 "members": {},
                 "mean": "arithmetic",
                 "weights": (),
@@ -80,7 +78,7 @@ def defaults() -> ConfigDict:
                 "epochs": 10,
                 "optimizer": dict(_OPTIMIZER),
                 # The part of the training set that the student sees; the teacher sees all of it.
-                "transfer_set": {"share": 1.0, "without_classes": ()},
+                "transfer_set": {"share": 1.0, "without_classes": (), "augmented": True},
             },
             "distillation": {
                 "methods": {},

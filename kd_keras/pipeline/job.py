@@ -79,25 +79,29 @@ class Job:
         if own.share == 1 and not own.without_classes:
             return None
         return selection.transfer_set(
-            self.dataset.train.labels, self.classes, **own.to_dict(), seed=self.config.seed
+            self.dataset.train.labels,
+            self.classes,
+            share=own.share,
+            without_classes=own.without_classes,
+            seed=self.config.seed,
         )
 
     @functools.cached_property
     def teacher_views(self) -> Any:
-        """The training images as the teacher learns them."""
-        own = self.config.teacher.augmentation or self.config.data.augmentation
-        return self._views(augmentation=own)
+        """The training images as the teacher learns them: a new view in every epoch."""
+        return self._views(augmented=True)
 
     @functools.cached_property
     def views(self) -> Any:
         """The transfer set as labels teach it: a new view in every epoch."""
-        return self._views(augmentation=self.config.data.augmentation, rows=self.transfer_rows)
+        augmented = self.config.student.transfer_set.augmented
+        return self._views(augmented=augmented, rows=self.transfer_rows)
 
     @functools.cached_property
     def taught_views(self) -> Any:
         """The transfer set as the teacher teaches it: in as many views as are cached."""
         return self._views(
-            augmentation=self.config.data.augmentation,
+            augmented=self.config.student.transfer_set.augmented,
             rows=self.transfer_rows,
             count=self.config.teacher.cache.views or None,
         )
@@ -105,14 +109,12 @@ class Job:
     @functools.cached_property
     def plain_views(self) -> Any:
         """The transfer set without augmentation."""
-        return self._views(rows=self.transfer_rows)
+        return self._views(augmented=False, rows=self.transfer_rows)
 
-    def _views(self, augmentation: Any = None, **options: Any) -> Any:
-        train = self.dataset.train
-        if augmentation:
-            options["augmentation"] = data.Augmentation(
-                augmentation.to_dict(), classes=self.classes
-            )
+    def _views(self, *, augmented: bool, **options: Any) -> Any:
+        train, spec = self.dataset.train, self.config.data.augmentation
+        if augmented and spec:
+            options["augmentation"] = data.Augmentation(spec.to_dict(), classes=self.classes)
         return data.Views(
             train.images,
             train.labels,

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from kd_keras.pipeline import numerals
+from kd_keras.pipeline.plots import short
 from kd_keras.pipeline.svg import HEX, drawing, new_figure, percent_axis, quiet
 from kd_keras.pipeline.tables import Table, validation_errors
 
@@ -112,7 +113,7 @@ def curves(table: Table, results: Results) -> bytes:
             axes.plot(range(1, len(curve) + 1), curve, color=HEX["blue"])
             row = table.rows[name]
             title = f"{row['group']}: {row['label']}" if row["group"] else row["label"]
-            axes.set_title(title, fontsize=8, loc="left")
+            axes.set_title(short(title, 30), fontsize=8, loc="left")
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))

@@ -117,8 +117,8 @@ def test_same_seed_gives_the_same_weights():
 
 # Others of their families are built; the largest counts are in test_residual_networks.py.
 DEEP = (
-    *("resnet34", "resnet50", "resnet56", "resnet110", "resnet152", "preact-resnet164"),
-    *("wrn-22", "wrn-40", "densenet"),
+    *("resnet34", "resnet50", "resnet56", "resnet110", "resnet152", "resnet164"),
+    *("preact-resnet164", "wrn-22", "wrn-40", "densenet"),
 )
 
 

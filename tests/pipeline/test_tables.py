@@ -1,6 +1,7 @@
 """`kd-table`: what is missing is run, and the figures are those of the reports."""
 
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -231,9 +232,40 @@ def test_bad_input_is_told(
         assert word in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10_resnet8", "cifar10_resnet20"])
-def test_rows_of_the_compression_tables_are_configs(name: str) -> None:
-    table = tables.load(f"{ROOT}/configs/tables/compression.py:{name}")
-    assert len(table.rows) >= 16
+@pytest.mark.parametrize(
+    ("spec", "count"),
+    [
+        *((f"compression.py:{n}", 18) for n in ("fashion_mnist", "cifar10_resnet8")),
+        ("compression.py:cifar10_resnet20", 18),
+        ("mnist_hinton.py", 8),
+        ("fashion_mnist_anc.py", 12),
+        ("cifar10_resnet56_to_resnet8.py", 15),
+        ("scarce_labels.py", 35),
+        ("scarce_labels.py:smoke", 35),
+    ],
+)
+def test_rows_of_our_tables_are_configs(spec: str, count: int) -> None:
+    table = tables.load(f"{ROOT}/configs/tables/{spec}")
+    assert len(table.rows) == count
+    tables_page.markdown(table, {})  # it has the columns
+    runs = {}
     for row in table.rows.values():
-        configs.check(configs.complete(table.get_config(table.run_name(row["run"]))))
+        given = configs.complete(table.get_config(table.run_name(row["run"])))
+        configs.check(given)
+        runs[row["run"]] = given.to_json()
+    assert len(set(runs.values())) == len(runs), "two runs are the same"
+
+
+@pytest.mark.slow
+def test_a_table_runs_at_its_smoke_size(tmp_path: pathlib.Path, tfds_dir: str) -> None:
+    """One row of a paper's table, with its transfer set, its bias and its teacher."""
+    command = [sys.executable, "-m", "kd_keras.table", "--rows=teacher,without_3_bias"]
+    command += [f"--table={ROOT}/configs/tables/mnist_hinton.py:smoke", f"--output={tmp_path}"]
+    environment = {**os.environ, "TFDS_DATA_DIR": tfds_dir}
+    subprocess.run(
+        [*command, f"--workdir={tmp_path}/runs"], env=environment, check=True, timeout=500
+    )
+    rows = json.loads((tmp_path / "smoke.json").read_text())["rows"]
+    assert rows["without_3_bias"]["0"]["class_errors"]["3"] < 1
+    assert rows["teacher"]["0"]["epochs"] == 2
+    assert (tmp_path / "smoke_curves.svg").exists()
