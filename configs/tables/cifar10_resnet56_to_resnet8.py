@@ -13,8 +13,8 @@ maps, run the teacher live. ResNet-8 has 78,714 parameters and no dropout: the n
 last features. `KD_TEACHERS` is a folder with the teacher's weights, `cifar10_resnet56.npz`
 (6.61 %).
 
-Time on two cores, a seed: 4 hours (14 trainings of 20 epochs, 25 to 45 s each; the teacher's
-outputs twice, 5 minutes each). `cifar10_resnet56_to_resnet8.py:smoke` has the same rows at a size
+Time on two cores, a seed: 3 hours (14 trainings of 20 epochs of 25 to 35 s; FitNets' live teacher
+adds 20 minutes; the teacher's outputs, twice, 5 each). `cifar10_resnet56_to_resnet8.py:smoke` has the same rows at a size
 of minutes. Command:
 
     KD_TEACHERS=DIR kd-table --table=configs/tables/cifar10_resnet56_to_resnet8.py \
@@ -24,7 +24,8 @@ of minutes. Command:
 from ml_collections import ConfigDict
 
 _SMOKE = {"data": {"limit": 200, "batch_size": 32}, "student": {"epochs": 2}}
-_L1, _L2 = {"logits_l1": {}}, {"logits_l2": {"weight": 2.0}}  # which has a 1/2
+_L1: dict[str, dict] = {"logits_l1": {}}
+_L2 = {"logits_l2": {"weight": 2.0}}  # which has a 1/2
 _LOGITS = {"teacher_layer": None, "student_layer": None}
 _BEHIND_FEATURES = {"noise": "network", "noise_layer": "features", "dropout": 0.5}
 _HINT = {"hint": {"teacher_layer": "stage2", "student_layer": "stage2"}}

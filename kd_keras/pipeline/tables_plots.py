@@ -76,11 +76,12 @@ def errors(table: Table, results: Results) -> bytes:
             place = labels.index(row["label"])
             colour = HEX[_GROUPS[groups.index(row["group"]) % len(_GROUPS)]]
             shown = HEX["orange"] if row["baseline"] and len(groups) == 1 else colour
-            bars = {"xerr": spread_of(values, table.spread), "elinewidth": 1}
-            axes.errorbar(statistics.fmean(values), place, color=shown, marker="o", **bars)
+            bar = spread_of(values, table.spread)
+            options: dict[str, Any] = {"color": shown, "marker": "o", "elinewidth": 1}
+            axes.errorbar(statistics.fmean(values), place, xerr=bar, **options)
             if (source := source_of(row)) is not None:
-                options: dict[str, Any] = {"markerfacecolor": "none", "linestyle": "none"}
-                axes.plot([source], [place], marker="D", color=HEX["muted"], **options)
+                hollow: dict[str, Any] = {"markerfacecolor": "none", "linestyle": "none"}
+                axes.plot([source], [place], marker="D", color=HEX["muted"], **hollow)
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.4, -0.6)
         percent_axis(axes.xaxis)
