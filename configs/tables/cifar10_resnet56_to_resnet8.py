@@ -14,8 +14,8 @@ last features. `KD_TEACHERS` is a folder with the teacher's weights, `cifar10_re
 (6.61 %).
 
 Time on two cores, a seed: 3 hours (14 trainings of 20 epochs of 25 to 35 s; FitNets' live teacher
-adds 20 minutes; the teacher's outputs, twice, 5 each). `cifar10_resnet56_to_resnet8.py:smoke` has the same rows at a size
-of minutes. Command:
+adds 20 minutes; the teacher's outputs, twice, 5 each). The table `...:smoke` has the same rows at
+a size of minutes. Command:
 
     KD_TEACHERS=DIR kd-table --table=configs/tables/cifar10_resnet56_to_resnet8.py \
         --output=docs/results

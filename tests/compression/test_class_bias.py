@@ -33,6 +33,9 @@ def test_no_other_offset_has_more_right(seed: int, classes: list[int]) -> None:
 def test_what_is_best_as_it_is_stays() -> None:
     logits = np.array([[5.0, 0.0], [0.0, 5.0]])
     assert class_bias.best_offset(logits, np.array([0, 1]), [1]) == 0.0
+    # As many are right above 5; what is nearer to 0 changes less.
+    logits = np.array([[0.0, 3.0], [1.0, 0.0], [5.0, 0.0]])
+    assert class_bias.best_offset(logits, np.array([1, 0, 1]), [1]) == -1.0
     # Every offset is as good where there is nothing to choose by.
     assert class_bias.best_offset(np.array([[2.0, 1.0]]), np.array([0]), [1]) == 0.0
 
