@@ -105,9 +105,10 @@ def _stage(job: Job, name: str, settings: dict[str, Any]) -> Stage:
 def with_optimizer(job: Job, stage: Stage, settings: ConfigDict) -> Stage:
     """The stage with an optimizer whose schedule is laid over its updates."""
     length = stage.epochs * stage.updates_per_batch
-    make = functools.partial(
-        optimizers.make, settings, epochs=length, steps_per_epoch=job.steps_per_epoch
-    )
+
+    def make() -> Any:
+        return optimizers.make(settings, epochs=length, steps_per_epoch=job.steps_per_epoch)
+
     return dataclasses.replace(stage, optimizer=make)
 
 
