@@ -200,6 +200,9 @@ class Clock:
     def peak_memory(self, model: object, setting: object) -> None:
         return None
 
+    def agreement(self, model: object, setting: object) -> None:
+        return None
+
 
 def test_all_files_are_timed_in_turn(table: tables.Table) -> None:
     report(table, "alone", 1, 0.9)
