@@ -66,10 +66,10 @@ def errors(table: Table, results: Results) -> bytes:
     done = _done(results)
     labels = list(dict.fromkeys(table.rows[name]["label"] for name in done))
     groups = list(dict.fromkeys(table.rows[name]["group"] for name in done))
-    height = 20 * len(labels) + 50 + 16 * (len(groups) > 1)
+    height = 20 * len(labels) + 50 + 28 * (len(groups) > 1)
     with drawing():
         figure = new_figure(680, height)
-        axes = figure.add_axes((0.36, 40 / height, 0.61, 1 - (60 if groups[1:] else 44) / height))
+        axes = figure.add_axes((0.36, 40 / height, 0.61, 1 - (72 if groups[1:] else 44) / height))
         for name, by_seed in done.items():
             row = table.rows[name]
             values = [result["error"] for result in by_seed.values()]
