@@ -10,7 +10,7 @@ Adam for the student, whose loss is in the unit of squared logits. No label is u
 distillation. Files are quantized after training.
 
 Time: for a GPU; not measured there. On two cores the student's 200 epochs would take days. The
-smoke size takes 3 minutes. Command:
+smoke size takes 5 to 10 minutes. Command:
 
     kd-train --config=configs/cifar10_resnet164_to_resnet20.py --workdir=runs/cifar10_anc
 """

@@ -13,7 +13,7 @@ Komodakis' (2016) training of wide residual networks, with a cosine in the place
 quantized after training.
 
 Time: for a GPU; not measured there. On two cores an epoch of the teacher alone would take more
-than a day. The smoke size takes 3 minutes. Command:
+than a day. The smoke size takes 5 to 10 minutes. Command:
 
     kd-train --config=configs/cifar10_wrn40x10_to_wrn10x4.py --workdir=runs/cifar10_conditional
 """

@@ -38,7 +38,7 @@ def test_config_runs_at_smoke_size(
     command = [sys.executable, "-m", "kd_keras.train", f"--workdir={tmp_path}"]
     command.append(f"--config={ROOT}/configs/{name}.py:smoke")
     result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=500, check=False
+        command, env=environment, capture_output=True, text=True, timeout=1500, check=False
     )
     assert result.returncode == 0, result.stderr
     report = json.loads((tmp_path / "report.json").read_text())
