@@ -61,7 +61,9 @@ def table(reports: list[dict[str, Any]]) -> str:
             f"{100 * statistics.fmean(value['sparsity'] for value in values):.0f} %",
             _optional(values, lambda value: value["bytes"] / 1e3),
             _optional(values, lambda value: value["gzip_bytes"] / 1e3),
-            _optional(values, lambda value: value["latency_us"]["median"]),
+            _optional(
+                values, lambda value: value["measurements"][0]["latency_us"]["median"]["median"]
+            ),
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tflite_export.auto import Examples
-    from tflite_export.benchmarking import Benchmark, Latency, benchmark
     from tflite_export.comparison import Verification
     from tflite_export.conversion import convert
     from tflite_export.cost import multiply_adds, parameters, sparsity
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
     from tflite_export.file_conversion import convert_file
     from tflite_export.interpreters import Interpreters
     from tflite_export.labels import read_labels
+    from tflite_export.measuring.engine import Effort
+    from tflite_export.measuring.host import benchmark
+    from tflite_export.measuring.result import Result
     from tflite_export.metadata import Card
     from tflite_export.preprocessing import Preprocessing
     from tflite_export.recipes import RECIPES, Recipe
@@ -34,14 +36,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RECIPES",
-    "Benchmark",
     "Card",
+    "Effort",
     "Examples",
     "ExportError",
     "Interpreters",
-    "Latency",
     "Preprocessing",
     "Recipe",
+    "Result",
     "TFLiteModel",
     "TensorFacts",
     "Verification",
@@ -56,19 +58,19 @@ __all__ = [
 ]
 
 _HOME = {
-    "Benchmark": "benchmarking",
     "Card": "metadata",
+    "Effort": "measuring.engine",
     "Examples": "auto",
     "ExportError": "errors",
     "Interpreters": "interpreters",
-    "Latency": "benchmarking",
     "Preprocessing": "preprocessing",
     "RECIPES": "recipes",
     "Recipe": "recipes",
+    "Result": "measuring.result",
     "TFLiteModel": "tflite_model",
     "TensorFacts": "tflite_model",
     "Verification": "comparison",
-    "benchmark": "benchmarking",
+    "benchmark": "measuring.host",
     "convert": "conversion",
     "convert_file": "file_conversion",
     "multiply_adds": "cost",

@@ -18,12 +18,15 @@ from kd_keras.compression.rank_goals import Goals
 from kd_keras.errors import InputError
 from kd_keras.pipeline import distillation
 from kd_keras.pipeline.config import STEP_KEYS, STEP_TERMS
+from kd_keras.pipeline.device import Device
 from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.staged import Stage
 
 #: The share of pruning's training steps at which its sparsity is reached; the rest recovers.
 _PRUNED_BY = 0.75
 _PRUNINGS = 20
+#: Inferences that a goal of latency is measured by, at least.
+_RUNS = 150
 #: Goals that a config may give as a share of what the student has, and how that is counted.
 _COUNTED: dict[str, Callable[[Any], int]] = {
     "parameters": tflite_export.parameters,
@@ -139,7 +142,7 @@ def latency(model: Any) -> float:
     """Microseconds that one inference of a model's float32 file takes on this host."""
     with tempfile.TemporaryDirectory(prefix="kd-latency-") as folder:
         path = tflite_export.convert(model, pathlib.Path(folder, "model.tflite"), "float32")
-        return tflite_export.benchmark(path, threads=(1,)).latency_us[0].median
+        return Device().latency(path, threads=1, runs=_RUNS)
 
 
 def _step(job: Job, number: int, entry: Mapping[str, Any]) -> Step:

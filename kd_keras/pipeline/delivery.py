@@ -8,7 +8,7 @@ import numpy as np
 
 import tflite_export
 from kd_keras.compression import quantization
-from kd_keras.pipeline import compressing, generations, networks, teaching
+from kd_keras.pipeline import compressing, device, generations, networks, teaching
 from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.workdir import read_json, replacing, write_json
 from kd_keras.teachers import Teacher
@@ -103,15 +103,14 @@ def verify(job: Job) -> None:
 
 
 def benchmark(job: Job) -> None:
-    """Measure both files on this host."""
+    """Measure both files on this host, in turn."""
     settings = job.config.benchmark
-    figures = {}
-    for recipe in FILES:
-        measured = tflite_export.benchmark(
-            file_path(job, recipe), threads=tuple(settings.threads), runs=settings.runs
-        )
-        figures[recipe] = dataclasses.asdict(measured)
-    write_json(job.workdir.scratch("benchmark", "benchmark.json"), figures)
+    measured = tflite_export.benchmark(
+        [file_path(job, recipe) for recipe in FILES],
+        threads=settings.threads,
+        effort=device.effort(settings.runs),
+    )
+    write_json(job.workdir.scratch("benchmark", "benchmark.json"), measured.as_dictionary())
 
 
 def verified(job: Job) -> dict[str, Any]:
@@ -120,7 +119,7 @@ def verified(job: Job) -> dict[str, Any]:
 
 
 def benchmarked(job: Job) -> dict[str, Any]:
-    """What the "benchmark" stage measured."""
+    """What the "benchmark" stage measured, a `tflite_export.Result`; models are called as files."""
     return read_json(job.workdir.path("benchmark", "benchmark.json"))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import shlex
@@ -13,6 +14,8 @@ from kd_keras.errors import InputError
 
 _FILE = "{file}"
 _SECONDS = 600
+_REPEATS = 3
+_LEAST_SECONDS = 0.05  # of each repeat
 _KEYS = {"name", "command"}
 
 
@@ -45,10 +48,20 @@ class Device:
             InputError: If the profile's command fails, or its output does not end in a number.
         """
         if self.command is None:
-            figures = tflite_export.benchmark(path, threads=(threads,), runs=runs)
-            return figures.latency_us[0].median
+            found = tflite_export.benchmark(path, threads=(threads,), effort=effort(runs))
+            return found.measurements[0].time.median
         command = [part.replace(_FILE, str(path.resolve())) for part in self.command]
         return _asked(command, self.name)
+
+
+def effort(runs: int) -> tflite_export.Effort:
+    """How long a run or a search measures, who do it often: a second for each setting of a file.
+
+    Args:
+        runs: Least number of readings of the clock, which the repeats share.
+    """
+    share = math.ceil(runs / _REPEATS)
+    return tflite_export.Effort(_REPEATS, runs=share, min_seconds=_LEAST_SECONDS)
 
 
 def load(profile: str) -> Device:

@@ -8,7 +8,7 @@ page can be made again from stored numbers anywhere; the same numbers give the s
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -105,31 +105,23 @@ def _trade_offs(all_rows: Sequence[Row]) -> dict[str, Markup]:
     return drawn
 
 
-def _latency_by_threads(row: Row) -> Iterator[tuple[Any, Mapping[str, Any]]]:
-    """Yields (threads, figures) of a file: all that were measured, else the main figure."""
-    by_threads = row.entry.get("latency_us_by_threads")
-    main = row.entry.get("latency_us")
-    if by_threads:
-        yield from by_threads.items()
-    elif main:
-        yield main.get("threads", "?"), main
-
-
 def _file_rows(all_rows: Sequence[Row]) -> list[dict[str, str]]:
     """Returns one line for each file and number of threads that was timed."""
     lines = []
     for row in all_rows:
-        for threads, figures in _latency_by_threads(row):
-            values = [number(figures.get(name)) for name in ("median", "p90", "std")]
-            median, p90, std = numerals.latencies(values)
+        for timing in row.timings:
+            figures = [timing.figure("median", of) for of in ("median", "low", "high")]
+            figures += [timing.figure(name) for name in ("p90", "init", "first")]
+            median, low, high, p90, init, first = map(numerals.latency, figures)
             lines.append(
                 {
                     "file": row.label,
-                    "threads": str(threads),
+                    "threads": str(timing.threads),
                     "median": median,
+                    "spread": f"{low} to {high}",
                     "p90": p90,
-                    "std": std,
-                    "runs": numerals.count(number(figures.get("runs"))),
+                    "init": init,
+                    "first": first,
                 }
             )
     return lines
@@ -147,8 +139,9 @@ def _file_facts(all_rows: Sequence[Row]) -> list[tuple[str, str]]:
         steps = row.value("largest_error_steps")
         if steps is not None:
             parts.append(f"largest output error {steps:.3g} quantization steps")
-        if row.value("peak_memory_bytes") is not None:
-            parts.append(f"peak memory {numerals.size(row.value('peak_memory_bytes'))}")
+        memory = number(row.timings[0].entry["peak_memory_bytes"]) if row.timings else None
+        if memory is not None:
+            parts.append(f"peak memory {numerals.size(memory)}")
         if parts:
             facts.append((row.label, " · ".join(parts)))
     return facts

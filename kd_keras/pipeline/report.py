@@ -45,7 +45,7 @@ def collect(job: Job, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
         for name, m in verified["models"].items()
     }
     files = {
-        recipe: _file(job, recipe, verified["tflite"][recipe], benchmarked[recipe])
+        recipe: _file(job, recipe, verified["tflite"][recipe], benchmarked)
         | {k: models[stage][k] for k in ("parameters", "macs", "sparsity")}
         for recipe, stage in delivery.FILES.items()
     }
@@ -53,7 +53,7 @@ def collect(job: Job, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {
         "config": {k: v for k, v in job.config.to_dict().items() if k != "search"},
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "machine": benchmarked["int8"]["machine"],
+        "machine": benchmarked["facts"],
         "data": {
             "name": dataset.name,
             "train": len(dataset.train.labels),
@@ -81,13 +81,13 @@ def _of_classes(model: dict[str, Any]) -> list[float | None]:
 def _file(job: Job, recipe: str, verified: dict, benchmarked: dict) -> dict[str, Any]:
     path = delivery.file_path(job, recipe)
     model = tflite_export.TFLiteModel(path)
-    by_threads = {str(entry["threads"]): entry for entry in benchmarked["latency_us"]}
+    [file] = [each for each in benchmarked["models"] if each["name"] == path.stem]
     return {
         "path": str(path.relative_to(job.workdir.root)),
-        **{key: benchmarked[key] for key in ("bytes", "gzip_bytes", "peak_memory_bytes")},
+        **{key: file[key] for key in ("bytes", "gzip_bytes")},
         **{k: verified[k] for k in ("accuracy", "agreement", "largest_error_steps")},
-        "latency_us": benchmarked["latency_us"][0],
-        "latency_us_by_threads": by_threads,
+        # As kd-benchmark writes them: one for each number of threads.
+        "measurements": [m for m in benchmarked["measurements"] if m["model"] == path.stem],
         "input_dtype": str(model.input.dtype),
         "output_dtype": str(model.output.dtype),
     }

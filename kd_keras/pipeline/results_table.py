@@ -29,6 +29,27 @@ LABELS = {key: label for key, _, _, label in _ROWS}
 
 
 @dataclass(frozen=True)
+class Timing:
+    """A measurement of a file, as `tflite_export.measuring.result.Measurement` describes it."""
+
+    entry: Mapping[str, Any]
+
+    @property
+    def threads(self) -> int:
+        """How many an inference may use."""
+        return self.entry["setting"]["threads"]
+
+    @property
+    def repeats(self) -> int:
+        """How many processes measured."""
+        return len(self.entry["readings"])
+
+    def figure(self, name: str, of: str = "median") -> float | None:
+        """Returns a figure in microseconds: over the repeats, the median, `low` or `high`."""
+        return number((self.entry["latency_us"].get(name) or {}).get(of))
+
+
+@dataclass(frozen=True)
 class Row:
     """One model or file of the report.
 
@@ -66,9 +87,14 @@ class Row:
         parameters = self.value("parameters")
         return None if parameters is None else FLOAT32_BYTES * parameters
 
+    @property
+    def timings(self) -> list[Timing]:
+        """How long an inference takes, for each number of threads; of a file that was measured."""
+        return [Timing(found) for found in self.entry.get("measurements") or []]
+
     def latency(self, name: str) -> float | None:
-        """Returns `median`, `p90` or another figure of the latency in microseconds."""
-        return number((self.entry.get("latency_us") or {}).get(name))
+        """Returns `median`, `p90` or another figure of the first timing in microseconds."""
+        return self.timings[0].figure(name) if self.timings else None
 
 
 @dataclass(frozen=True)
@@ -183,16 +209,13 @@ def _footnotes(all_rows: Sequence[Row]) -> list[str]:
         parts.append(f"± one standard error on {images} test images, in points.")
     if any(cell.note for cell in _size_cells(all_rows)):
         parts.append("* Not a file: its weights as float32, 4 bytes each.")
-    timed = [row for row in all_rows if row.latency("median") is not None]
-    setups = {(row.latency("threads"), row.latency("runs")) for row in timed}
+    setups = {(row.timings[0].threads, row.timings[0].repeats) for row in all_rows if row.timings}
     if len(setups) == 1:
-        threads, runs = setups.pop()
-        if threads is not None and runs is not None:
-            thread_word = "thread" if threads == 1 else "threads"
-            parts.append(
-                f"Latency is the median of {numerals.count(runs)} runs on "
-                f"{numerals.count(threads)} {thread_word}."
-            )
+        threads, repeats = setups.pop()
+        parts.append(
+            f"Latency is the middle of {repeats} processes' medians on {numerals.count(threads)} "
+            f"thread{'s'[: threads > 1]}."
+        )
     if any(row.value("agreement") is not None for row in all_rows):
         parts.append("Agreement: same top-1 class as the Keras student.")
     return parts

@@ -82,7 +82,10 @@ def test_report_holds_what_was_promised(finished: pathlib.Path) -> None:
     assert (int8["input_dtype"], int8["output_dtype"]) == ("int8", "int8")
     assert int8["bytes"] < report["tflite"]["float32"]["bytes"]
     assert int8["bytes"] == (finished / int8["path"]).stat().st_size
-    assert int8["latency_us"]["median"] > 0
+    assert [entry["setting"]["threads"] for entry in int8["measurements"]] == [1, 2]
+    for entry in int8["measurements"]:
+        assert entry["latency_us"]["median"]["low"] > 0
+        assert entry["ratio"]["median"] > 0  # to the float file
     assert set(report["seconds"]) >= {"data", "teacher", "student", "export", "benchmark"}
     assert "kd_keras" in report["command"] or "train" in report["command"]
 

@@ -26,10 +26,16 @@ VOID = {"meta", "br", "hr", "img", "link", "input"}
 # --- a made-up run -------------------------------------------------------------------------------
 
 
-def latency(median, threads):
+def measured(median, threads):
+    spread = {"median": median, "low": 0.9 * median, "high": 1.2 * median}
     return {
-        "median": median, "p90": 1.12 * median, "std": 0.07 * median, "runs": 500,
-        "threads": threads,
+        "setting": {"backend": "xnnpack", "threads": threads, "cores": "all"},
+        "readings": [{}, {}, {}],
+        "latency_us": {
+            "median": spread, "p90": {"median": 1.12 * median}, "p5": None,
+            "init": {"median": 812.0}, "first": {"median": 95.5},
+        },
+        "peak_memory_bytes": 4915200,
     }  # fmt: skip
 
 
@@ -63,16 +69,14 @@ def made_up_report():
         "tflite": {
             "float32": {
                 "path": "export/student.tflite", "bytes": 26212, "gzip_bytes": 23950,
-                "accuracy": 0.9778, "agreement": 1.0, "peak_memory_bytes": 5210112,
-                "latency_us": latency(21.43, 1), "input_dtype": "float32",
-                "output_dtype": "float32",
-                "latency_us_by_threads": {"1": latency(21.43, 1), "2": latency(24.92, 2)},
+                "accuracy": 0.9778, "agreement": 1.0,
+                "measurements": [measured(21.43, 1), measured(24.92, 2)],
+                "input_dtype": "float32", "output_dtype": "float32",
             },
             "int8": {
                 "path": "export/student_int8.tflite", "bytes": 12344, "gzip_bytes": 5611,
                 "accuracy": 0.9722, "agreement": 0.9972, "largest_error_steps": 2.0,
-                "peak_memory_bytes": 4915200, "latency_us": latency(12.06, 1),
-                "latency_us_by_threads": {"1": latency(12.06, 1), "2": latency(15.77, 2)},
+                "measurements": [measured(12.06, 1), measured(15.77, 2)],
                 "input_dtype": "int8", "output_dtype": "int8",
             },
         },
@@ -237,8 +241,9 @@ def test_page_tells_machine_data_command_config_and_times(rendered):
     for fact in (
         "Example CPU @ 2.10GHz", "7.75 GB", "1,257 images", "sha256:7d1f0c6a9b2e4453", "2.21.0",
         "kd-train --config=configs/quickstart.py --workdir=runs/quickstart", "2 min 11 s",
-        '"temperature": 4.0', "2026-03-01 12:00 UTC", "500 runs on 1\N{NO-BREAK SPACE}thread",
-        "largest output error 2 quantization steps", "24.9 µs", "15.8 µs",
+        '"temperature": 4.0', "2026-03-01 12:00 UTC", "3 processes' medians on 1 thread",
+        "largest output error 2 quantization steps", "24.9 µs", "15.8 µs", "22.4 µs to 29.9 µs",
+        "812.0 µs", "95.5 µs", "peak memory 4.92 MB",
     ):  # fmt: skip
         assert " ".join(fact.split()) in text
 

@@ -3,13 +3,11 @@
 What the file gives there is compared with what it gives here. The times are the emulator's.
 """
 
-import dataclasses
 import os
 from typing import Any
 
 import numpy as np
 
-from tflite_export.benchmarking import random_input
 from tflite_export.errors import ExportError
 from tflite_export.interpreters import Interpreters
 from tflite_export.machine import machine_facts
@@ -88,8 +86,13 @@ class Arm64(Host):
     def _inputs(self, facts: TensorFacts) -> np.ndarray:
         if self._examples is not None:
             return self._examples.images(facts.shape[1:])
-        several = dataclasses.replace(facts, shape=(_RANDOM, *facts.shape[1:]))
-        return facts.dequantize(random_input(several, self._seed))
+        shape, generator = (_RANDOM, *facts.shape[1:]), np.random.default_rng(self._seed)
+        if not np.issubdtype(facts.dtype, np.integer):
+            return generator.standard_normal(shape).astype(facts.dtype)
+        limits = np.iinfo(facts.dtype)  # of any size, where they are quantized
+        return facts.dequantize(
+            generator.integers(limits.min, limits.max, shape, facts.dtype, endpoint=True)
+        )
 
 
 def agreement(

@@ -8,18 +8,54 @@ from typing import Any
 
 from tflite_export import child
 from tflite_export.errors import ExportError
-from tflite_export.measuring.engine import Effort
+from tflite_export.measuring.engine import Effort, measure
 from tflite_export.measuring.result import (
     Agreement,
     Delegation,
     ModelFile,
     Operator,
     Reading,
+    Result,
     Setting,
+    model_files,
 )
-from tflite_export.peak_memory import peak_memory
 
 _GOVERNORS = Path("/sys/devices/system/cpu")
+
+
+def benchmark(
+    models: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    threads: Sequence[int] = (1,),
+    effort: Effort | None = None,
+) -> Result:
+    """Measures .tflite files on this machine, with XNNPACK and on random inputs.
+
+    This is what `kd-benchmark --device=host` does: the files take turns, every repeat is a fresh
+    process, and each file's ratio to the first is taken within a turn.
+
+    Example::
+
+        small, large = tflite_export.benchmark(["int8.tflite", "float32.tflite"]).measurements
+        print(small.time.median, large.time.median, large.ratio)
+
+    Args:
+        models: path of a file, or of several; the others are compared with the first.
+        threads: numbers of threads to measure, one after the other.
+        effort: how long to measure; by default 5 repeats of at least half a second.
+
+    Returns:
+        One measurement for each number of threads and file, in that order, with the size of the
+        files and the facts of the machine.
+
+    Raises:
+        ExportError: a number of threads is below 1, a file is given twice, or cannot be run.
+    """
+    if not threads or min(threads) < 1:
+        raise ExportError(f"threads is {threads!r}; give numbers from 1, such as (1, 2)")
+    paths = [models] if isinstance(models, (str, os.PathLike)) else models
+    settings = [Setting("xnnpack", count) for count in threads]
+    return measure(Host(), model_files(paths), settings, effort or Effort())
 
 
 class Host:
@@ -50,6 +86,7 @@ class Host:
     ):
         self.backends = tuple(backends)
         self.timeout, self.python = timeout, python
+        self._memory: dict[tuple[str, Setting], int | None] = {}
         self.notes = [
             "Times include the call from Python, which gives no profile of single operators."
         ]
@@ -92,12 +129,13 @@ class Host:
                 python=self.python,
             )
         )
+        self._memory[model.path, setting] = answer["peak_memory_bytes"]
         delegation = answer["delegation"]
         return Reading(**answer["reading"]), delegation and Delegation(**delegation)
 
     def peak_memory(self, model: ModelFile, setting: Setting) -> int | None:
-        """See `tflite_export.peak_memory.peak_memory`."""
-        return peak_memory(model.path, setting.threads, xnnpack=setting.backend == "xnnpack")
+        """Of the last repeat that `read` made; see `tflite_export.measuring.worker.repeat`."""
+        return self._memory[model.path, setting]
 
     def profile(self, model: ModelFile, setting: Setting) -> tuple[Operator, ...]:
         """Not to be had.

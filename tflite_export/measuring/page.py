@@ -68,9 +68,7 @@ def _label(measured: Measurement) -> str:
 
 
 def _time_ms(measured: Measurement) -> tuple[float, float, float]:
-    spread = measured.over_repeats(measured.typical)
-    if spread is None:
-        return 0.0, 0.0, 0.0
+    spread = measured.time
     return spread.median / 1000, spread.low / 1000, spread.high / 1000
 
 

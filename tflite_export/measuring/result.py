@@ -173,6 +173,11 @@ class Measurement:
         """Which figure stands for the time: "median", or "mean" where no median is told."""
         return "mean" if any(reading.median is None for reading in self.readings) else "median"
 
+    @property
+    def time(self) -> Spread:
+        """Microseconds of an inference over the repeats: their medians, or what is `typical`."""
+        return Spread.of([getattr(reading, self.typical) for reading in self.readings])
+
     def over_repeats(self, figure: str) -> Spread | None:
         """The spread of one figure of `Reading`, None where one repeat does not tell it."""
         values = [getattr(reading, figure) for reading in self.readings]
@@ -224,14 +229,18 @@ class Result:
     created: str
     schema: int = SCHEMA
 
-    def to_json(self) -> str:
-        """JSON of all fields, with the spread of each figure over the repeats as `latency_us`."""
+    def as_dictionary(self) -> dict[str, Any]:
+        """All fields, for JSON, and the spread of each figure over the repeats: `latency_us`."""
         content = dataclasses.asdict(self)
         figures = [field.name for field in dataclasses.fields(Reading)][3:]
         for entry, measurement in zip(content["measurements"], self.measurements, strict=True):
             spreads = {name: measurement.over_repeats(name) for name in ("mean", *figures)}
             entry["latency_us"] = {n: s and dataclasses.asdict(s) for n, s in spreads.items()}
-        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+        return content
+
+    def to_json(self) -> str:
+        """`as_dictionary` as a text."""
+        return json.dumps(self.as_dictionary(), indent=2, allow_nan=False) + "\n"
 
 
 def model_files(

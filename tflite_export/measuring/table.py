@@ -70,7 +70,7 @@ def size(count: int | None) -> str:
 
 
 def _row(measured: Measurement) -> tuple[str, ...]:
-    typical = measured.over_repeats(measured.typical)
+    typical = measured.time
     mark = " (mean)" if measured.typical == "mean" else ""
     middle = {name: _middle(measured, name) for name in ("p90", "p99", "init", "first")}
     taken = measured.delegation
@@ -79,8 +79,8 @@ def _row(measured: Measurement) -> tuple[str, ...]:
         measured.setting.backend,
         str(measured.setting.threads),
         measured.setting.cores,
-        time(typical.median) + mark if typical else "-",
-        f"{time(typical.low)}..{time(typical.high)}" if typical else "-",
+        time(typical.median) + mark,
+        f"{time(typical.low)}..{time(typical.high)}",
         *middle.values(),
         size(measured.peak_memory_bytes),
         f"{taken.nodes} of {taken.total or '?'}" if taken else "-",

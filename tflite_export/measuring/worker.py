@@ -1,7 +1,7 @@
 """One repeat of a measurement on this machine, as a process of its own.
 
 `python -m tflite_export.measuring.worker REQUEST`, where REQUEST is JSON with the keys of
-`repeat`, prints `{"reading": {...}, "delegation": {...} or null}`.
+`repeat`, prints what that returns.
 """
 
 import gc
@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
+from numpy.random import default_rng  # NumPy loads it when it is used, as if the file needed it
 
 from tflite_export.child import fail
 from tflite_export.errors import ExportError
+from tflite_export.measuring.process_memory import PeakMemory
 from tflite_export.measuring.result import Delegation, Reading
 from tflite_export.tflite_model import load_interpreter
 
@@ -38,7 +40,18 @@ def repeat(
         warmup: inferences before them, the first one aside.
         min_seconds: least time of the measurement.
         seed: of the inputs.
+
+    Returns:
+        The `Reading` as "reading", and the `Delegation` or None as "delegation". As
+        "peak_memory_bytes" what loading, the first inference and the warm-up add to the resident
+        memory at its peak, the runtime's library being loaded already: weights, tensors, XNNPACK's
+        packed copies, and the library's pages that are first touched on the way; None where the
+        system does not tell.
+
+    Raises:
+        ExportError: the file does not load, or takes something else than numbers.
     """
+    memory = PeakMemory()
     started = time.perf_counter_ns()
     interpreter = load_interpreter(path, threads, xnnpack=xnnpack)
     init = time.perf_counter_ns() - started
@@ -47,12 +60,14 @@ def repeat(
     gc.disable()
     (first,) = _times(interpreter.invoke, 1, 1, 0)
     warm = _times(interpreter.invoke, 1, max(warmup, 3), 0)
+    peak = memory.added()  # before the times, of which there may be many, are kept
     block = max(1, math.ceil(_LEAST_NANOSECONDS / max(min(warm), 1)))
     times = _times(interpreter.invoke, block, runs, min_seconds)
     delegation = delegated(interpreter)
     return {
         "reading": asdict(_reading(times, block, init, first)),
         "delegation": delegation and asdict(delegation),
+        "peak_memory_bytes": peak,
     }
 
 
@@ -116,7 +131,7 @@ def delegated(interpreter: Interpreter) -> Delegation | None:
 
 
 def _random_input(path: str, detail: dict[str, Any], seed: int) -> np.ndarray:
-    generator = np.random.default_rng(seed)
+    generator = default_rng(seed)
     dtype, shape = np.dtype(detail["dtype"]), tuple(detail["shape"])
     if dtype.kind == "f":
         return generator.standard_normal(shape).astype(dtype)
