@@ -35,7 +35,7 @@ def parse(argv: list[str], own: Sequence[str]) -> list[str]:
         return FLAGS(argv)
     from kd_keras.pipeline import config as configs
 
-    config = configs.complete(_load(given[-1].split("=", 1)[1]))
+    config = configs.complete(load(given[-1].split("=", 1)[1]))
     rest = [arg for arg in argv if arg not in given]
     try:
         config_flags.DEFINE_config_dict("config", config, _HELP, sys_argv=rest)
@@ -49,8 +49,12 @@ def parse(argv: list[str], own: Sequence[str]) -> list[str]:
         ) from error
 
 
-def _load(spec: str) -> Any:
-    """The config of `FILE` or `FILE:ARGUMENT`."""
+def load(spec: str) -> Any:
+    """The config of `FILE` or `FILE:ARGUMENT`.
+
+    Raises:
+        InputError: If there is no such file.
+    """
     path = spec.split(":", 1)[0]
     if not os.path.isfile(path):
         raise InputError(f"config file {path!r} does not exist; name one, as configs/quickstart.py")

@@ -35,6 +35,7 @@ ALLOWED = {
     },
     "command_line": {"foundation"},
     "config_flag": {"foundation", "pipeline"},
+    "config_data": {"foundation", "pipeline", "config_flag", "tflite_export"},
     "train": {"foundation", "pipeline", "command_line", "config_flag"},
     "search": {"foundation", "pipeline", "command_line", "config_flag"},
     "table": {"foundation", "pipeline", "command_line"},

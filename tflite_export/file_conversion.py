@@ -55,10 +55,12 @@ def convert_file(
         path: of the new file; the description has the same name with `.json`.
         recipe: see `tflite_export.convert`; or `auto`: those of `auto.TRIED` are tried, and the
             one with the smallest file that `examples` find good enough is taken.
-        representative: an `.npy` file with what `tflite_export.convert` takes, or a folder with a
-            sub-folder of pictures for each class, which are resized and preprocessed.
-        representative_count: how many images of it to take, at random, of a folder the same number
-            of each class; when not given, all of a file and 500 of a folder.
+        representative: an `.npy` file with what `tflite_export.convert` takes; a folder with a
+            sub-folder of pictures for each class, which are resized and preprocessed; or a config
+            (`FILE.py`, `FILE.py:ARGUMENT`) that an installed package trains from, such as kd_keras:
+            its training images, as in training. That also tells `preprocessing` and `labels`.
+        representative_count: how many images of it to take, at random, of a folder or a config the
+            same number of each class; when not given, all of a file and 500 of these.
         seed: of that choice.
         preprocessing: what the model was trained with, for the description.
         labels: names of the classes, in the order of the outputs; see `read_labels`.
@@ -80,9 +82,7 @@ def convert_file(
     """
     source, target = Path(source), Path(path)
     chosen = None if recipe == AUTO else recipes.get(recipe)
-    _check_options(target, chosen, examples, preprocessing, with_preprocessing)
-    ends = Ends(preprocessing if with_preprocessing else None, output_form)
-    known = Known(preprocessing, labels, ends, card or Card())
+    _check_options(target, chosen, examples)
     refuse_existing([target, target.with_suffix(".json")], overwrite)
     if not source.exists():
         raise ExportError(f"model {str(source)!r} does not exist")
@@ -91,6 +91,14 @@ def convert_file(
         raise ExportError("representative_count is given without data; give --representative too")
     if representative is not None:
         data = load_representative(Path(representative), preprocessing, representative_count, seed)
+        preprocessing, labels = data.preprocessing, labels or data.labels
+    if with_preprocessing and preprocessing is None:
+        raise ExportError(
+            "with_preprocessing needs to know what the model was trained with; give --pixel_range, "
+            "and --mean and --std where there were some"
+        )
+    ends = Ends(preprocessing if with_preprocessing else None, output_form)
+    known = Known(preprocessing, labels, ends, card or Card())
     tried = None
     if chosen is not None:
         made = _content(source, chosen, data, batch_size)
@@ -113,20 +121,9 @@ def convert_file(
     return target
 
 
-def _check_options(
-    target: Path,
-    recipe: Recipe | None,
-    examples: Examples | None,
-    preprocessing: Preprocessing | None,
-    with_preprocessing: bool,
-) -> None:
+def _check_options(target: Path, recipe: Recipe | None, examples: Examples | None) -> None:
     if target.suffix != ".tflite":
         raise ExportError(f"output {str(target)!r} is no .tflite file; give it that ending")
-    if with_preprocessing and preprocessing is None:
-        raise ExportError(
-            "with_preprocessing needs to know what the model was trained with; give --pixel_range, "
-            "and --mean and --std where there were some"
-        )
     if (recipe is None) != (examples is not None):
         raise ExportError(
             f"recipe {AUTO!r}, and no other, is chosen by test images and a floor; give "

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tflite_export.balance import balanced
 from tflite_export.errors import ExportError
 from tflite_export.preprocessing import Preprocessing
 
@@ -59,7 +60,7 @@ class ImageFolder:
 
 
 def choose(folder: Path, count: int, seed: int, preprocessing: Preprocessing) -> ImageFolder:
-    """Chooses pictures at random, in turn from each class until there are enough.
+    """Chooses pictures by `tflite_export.balance`.
 
     Args:
         folder: with a sub-folder for each class.
@@ -70,25 +71,25 @@ def choose(folder: Path, count: int, seed: int, preprocessing: Preprocessing) ->
     Raises:
         ExportError: there are no sub-folders, or one has no picture.
     """
-    generator = np.random.default_rng(seed)
-    classes = []
-    for entry in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-        files = sorted(file for file in entry.iterdir() if file.suffix.lower() in _ENDINGS)
-        if not files:
+    entries = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    files: list[Path] = []
+    labels: list[int] = []
+    for number, entry in enumerate(entries):
+        found = sorted(file for file in entry.iterdir() if file.suffix.lower() in _ENDINGS)
+        if not found:
             raise ExportError(
                 f"representative folder {str(entry)!r} has no picture ({', '.join(_ENDINGS)}); "
                 f"remove it, or put the pictures of a class there"
             )
-        classes.append([files[place] for place in generator.permutation(len(files))])
-    if not classes:
+        files += found
+        labels += [number] * len(found)
+    if not entries:
         raise ExportError(
             f"representative folder {str(folder)!r} has no sub-folders; put the pictures of each "
             f"class into one"
         )
-    # By rank within its class first: so every class is taken from once, then once more.
-    ranked = [(rank, number) for number, files in enumerate(classes) for rank in range(len(files))]
-    taken = sorted(sorted(ranked)[:count], key=lambda each: (each[1], each[0]))
-    return ImageFolder(folder, tuple(classes[n][rank] for rank, n in taken), preprocessing)
+    chosen = tuple(files[place] for place in balanced(np.array(labels), count, seed))
+    return ImageFolder(folder, chosen, preprocessing)
 
 
 def read_pixels(file: Path, shape: Sequence[int], channel_order: str) -> np.ndarray:

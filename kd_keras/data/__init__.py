@@ -22,10 +22,11 @@ _HOMES = {
     "evaluation": "stream",
     "example_seeds": "stream",
     "open_saved": "storage",
+    "part": "source",
     "save": "storage",
     "steps_per_epoch": "stream",
 }
-__all__ = ["Dataset", "Split", "checksum", "load", *_HOMES]
+__all__ = ["Dataset", "Split", "checksum", "load", "open_source", *_HOMES]
 
 
 def load(
@@ -69,7 +70,7 @@ def load(
         raise InputError(f"limit {limit!r} is out of range; give at least 1, or None for all")
     source_module = importlib.import_module("kd_keras.data.source")
     return source_module.assemble(
-        _source(name, data_dir, parse(image_size)),
+        open_source(name, data_dir=data_dir, image_size=image_size),
         validation=validation,
         limit=limit,
         seed=seed,
@@ -77,9 +78,26 @@ def load(
     )
 
 
-def _source(
-    name: str, data_dir: str | os.PathLike | None, image_size: tuple[int, int] | None
+def open_source(
+    name: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    image_size: int | tuple[int, int] | None = None,
 ) -> Any:
+    """Opens what `load` reads, and decodes nothing yet; `part` reads some of it.
+
+    Args:
+        name: see `load`, as the others.
+        data_dir: likewise.
+        image_size: likewise.
+
+    Returns:
+        A `kd_keras.data.source.Source`.
+
+    Raises:
+        InputError: see `load`.
+    """
+    image_size = parse(image_size)
     if name == "digits":
         if image_size not in (None, (8, 8)):
             raise InputError(f"image_size {image_size} cannot be had: digits are 8x8; give none")

@@ -66,12 +66,7 @@ def assemble(
     Raises:
         InputError: if there are too few examples to divide, or the folder cannot be written.
     """
-    plan = _plan(source, validation, seed)
-    if limit is not None:
-        plan = {
-            target: (origin, rows[stratified(source.labels[origin][rows], limit, seed)])
-            for target, (origin, rows) in plan.items()
-        }
+    plan = _plan(source, validation, limit, seed)
     folder = None if directory is None else Path(directory)
     if folder is not None:
         storage.begin(folder)
@@ -88,7 +83,42 @@ def assemble(
     return dataset if folder is None else storage.publish(dataset, folder)
 
 
-def _plan(source: Source, validation: float, seed: int) -> dict[str, tuple[str, np.ndarray]]:
+def part(
+    source: Source,
+    split: str,
+    choose: Callable[[np.ndarray], np.ndarray] | None = None,
+    *,
+    validation: float,
+    limit: int | None,
+    seed: int,
+) -> Split:
+    """Decodes examples of one split alone.
+
+    Args:
+        source: the labels and the reader.
+        split: "train", "validation" or "test", as `assemble` makes it.
+        choose: makes the places of the examples that are wanted of the labels of the split; all are
+            without it.
+        validation: see `assemble`, as the others.
+        limit: likewise.
+        seed: likewise.
+
+    Raises:
+        InputError: if there are too few examples to divide.
+    """
+    origin, rows = _plan(source, validation, limit, seed)[split]
+    labels = source.labels[origin][rows]
+    if choose is not None:
+        places = choose(labels)
+        rows, labels = rows[places], labels[places]
+    images = np.empty((len(rows), *source.image_shape), np.uint8)
+    _decode(source, {split: (origin, rows)}, {split: images})
+    return Split(images, labels)
+
+
+def _plan(
+    source: Source, validation: float, limit: int | None, seed: int
+) -> dict[str, tuple[str, np.ndarray]]:
     """For each split: the source's split that it comes from, and the rows."""
     plan = {name: (name, np.arange(len(labels))) for name, labels in source.labels.items()}
     for target, fraction, target_seed in (
@@ -107,7 +137,12 @@ def _plan(source: Source, validation: float, seed: int) -> dict[str, tuple[str, 
         taken = stratified(source.labels["train"][rows], count, target_seed)
         plan[target] = ("train", rows[taken])
         plan["train"] = ("train", np.delete(rows, taken))
-    return plan
+    if limit is None:
+        return plan
+    return {
+        target: (origin, rows[stratified(source.labels[origin][rows], limit, seed)])
+        for target, (origin, rows) in plan.items()
+    }
 
 
 def _allocate(folder: Path | None, target: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -124,6 +159,8 @@ def _decode(
     with tqdm(total=total, desc=source.name, unit="image", delay=2, disable=None) as bar:
         for origin in source.labels:
             targets = [target for target, (split, _) in plan.items() if split == origin]
+            if not targets:
+                continue
             rows = np.concatenate([plan[target][1] for target in targets])
             places = [(target, place) for target in targets for place in range(len(images[target]))]
             order = np.argsort(rows)

@@ -12,9 +12,9 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from kd_keras import data
-from kd_keras.data import normalization, selection
+from kd_keras.data import selection
 from kd_keras.pipeline import config as configs
-from kd_keras.pipeline import fitting, strategies
+from kd_keras.pipeline import dataset, fitting, strategies
 from kd_keras.pipeline.workdir import Workdir
 from kd_keras.teachers import Teacher, evaluation
 
@@ -52,10 +52,7 @@ class Job:
     @functools.cached_property
     def normalization(self) -> Any:
         """The config's normalization, or that of the training images."""
-        settings = self.config.data
-        if settings.mean:
-            return data.Normalization(tuple(settings.mean), tuple(settings.std))
-        return normalization.from_data(self.dataset.train)
+        return dataset.normalization_of(self.config, lambda: self.dataset.train)
 
     @property
     def classes(self) -> int:

@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from kd_keras import data
 from kd_keras.pipeline import config as configs
-from kd_keras.pipeline import delivery, fitting, report, teacher_cache, teaching, training
+from kd_keras.pipeline import dataset, delivery, fitting, report, teacher_cache, teaching, training
 from kd_keras.pipeline.job import Job
 from kd_keras.pipeline.progress import say
 from tflite_export.measuring.result import SCHEMA
@@ -46,16 +45,7 @@ class Stage:
 
 def prepare_data(job: Job) -> None:
     """Decode the data set once."""
-    settings = job.config.data
-    data.load(
-        settings.name,
-        data_dir=configs.expanded(settings.data_dir) or None,
-        image_size=settings.image_size or None,
-        validation=settings.validation,
-        limit=settings.limit or None,
-        seed=job.config.seed,
-        directory=job.workdir.scratch("data"),
-    )
+    dataset.load(job.config, job.workdir.scratch("data"))
 
 
 def _caches(job: Job) -> bool:

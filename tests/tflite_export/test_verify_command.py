@@ -53,6 +53,7 @@ def kd_verify(folder, **changed):
     }
     home = str(pathlib.Path(tflite_export.__file__).parents[1])
     search_path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
+    given = {name: value for name, value in given.items() if value is not None}
     flags = [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
     return subprocess.run(
         [sys.executable, "-m", "tflite_export.verify_command", *flags],
@@ -145,13 +146,15 @@ def test_command_loads_keras_models(files):
         pytest.param({"images": "objects.npy"}, "cannot be read", marks=pytest.mark.slow),
         pytest.param({"images": "text.tflite"}, "cannot be read", marks=pytest.mark.slow),
         pytest.param({"reference": "x.npy"}, "is of no known kind", marks=pytest.mark.slow),
+        pytest.param({"labels": None}, "--labels is missing", marks=pytest.mark.slow),
+        pytest.param({"images": "c.py"}, "has the labels, too", marks=pytest.mark.slow),
         pytest.param({"output": "x.npy"}, "exists", marks=pytest.mark.slow),
         pytest.param({"speed": "9"}, "speed", marks=pytest.mark.slow),
     ],
 )
 def test_bad_input_is_one_line(changed, reason, files):
     before = (files / "x.npy").read_bytes()
-    done = kd_verify(files, **{name: files / value for name, value in changed.items()})
+    done = kd_verify(files, **{name: value and files / value for name, value in changed.items()})
     assert done.returncode == 1
     assert reason in done.stderr
     assert (done.stderr.count("\n"), done.stdout) == (1, "")
