@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export.model_schema import unpacked
+
 _LARGEST = 2.0**30  # of a bias in steps, half of what int32 holds
 _WEIGHT_STEPS = 127  # of int8, symmetric
 
@@ -45,7 +47,7 @@ def make_room(content: bytes, ranges: MutableMapping[str, Any], activation_steps
     for found in ranges.values():
         if found and not np.any(found["min"]) and not np.any(found["max"]):
             found["max"] = np.ones_like(found["max"])
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    model = unpacked(content)
     for graph in model.subgraphs:
         for operator in graph.operators or ():
             kind = model.operatorCodes[operator.opcodeIndex]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.errors import ExportError
+from tflite_export.model_schema import unpacked
 from tflite_export.recipes import Recipe
 
 _OPERATORS = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
@@ -77,7 +78,7 @@ class FileFacts:
 
 def read_facts(content: bytes) -> FileFacts:
     """Reads the facts of a sound file; the runtime, which verifies the bytes, goes first."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    model = unpacked(content)
     operators = tuple(
         _operator(model, graph, operator)
         for graph in model.subgraphs

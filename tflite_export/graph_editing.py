@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
+
+from tflite_export.model_schema import packed, unpacked
 
 _TYPES = {"float32": "FLOAT32", "int32": "INT32", "int16": "INT16", "int8": "INT8"}
 _TYPES["uint8"] = "UINT8"
@@ -27,7 +28,7 @@ class Graph:
     """
 
     def __init__(self, content: bytes):
-        self._model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+        self._model = unpacked(content)
         (self._signature,) = self._model.signatureDefs
         self._graph = self._model.subgraphs[self._signature.subgraphIndex]
 
@@ -125,4 +126,4 @@ class Graph:
 
     def content(self) -> bytes:
         """Returns the bytes of the changed file."""
-        return bytes(flatbuffer_utils.convert_object_to_bytearray(self._model))
+        return packed(self._model)

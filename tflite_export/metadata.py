@@ -12,8 +12,8 @@ from typing import Any
 
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 
+from tflite_export.model_schema import packed, unpacked
 from tflite_export.preprocessing import Preprocessing
 from tflite_export.tflite_model import TFLiteModel
 
@@ -78,14 +78,14 @@ def with_metadata(
         labels: names of the classes.
         in_the_file: the file preprocesses pixels itself.
     """
-    parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    parsed = unpacked(content)
     entry, stored = schema.MetadataT(), schema.BufferT()
     entry.name = _ENTRY
     entry.buffer = len(parsed.buffers)
     stored.data = list(_packed(_model(model, card, preprocessing, labels, in_the_file)))
     parsed.buffers.append(stored)
     parsed.metadata = [old for old in parsed.metadata or () if old.name != _ENTRY] + [entry]
-    made = bytes(flatbuffer_utils.convert_object_to_bytearray(parsed))
+    made = packed(parsed)
     return made if labels is None else _followed_by(made, "\n".join(labels) + "\n")
 
 

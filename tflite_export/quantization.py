@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 from litert_quantizer import calibrator, quantizer, recipe_manager
 from litert_quantizer.utils import qsv_utils
 
@@ -13,6 +12,7 @@ from tflite_export.bias_room import make_room, stored_numbers
 from tflite_export.errors import ExportError, one_line
 from tflite_export.file_facts import Operator
 from tflite_export.input_range import check_preprocessed
+from tflite_export.model_schema import unpacked
 from tflite_export.quantization_rules import rules_of
 from tflite_export.recipes import Recipe
 from tflite_export.representative import Representative
@@ -77,7 +77,7 @@ def quantize(
 
 
 def _refuse_broken_weights(content: bytes) -> None:
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    model = unpacked(content)
     for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
         numbers = stored_numbers(model, tensor)
         if numbers is not None and not np.all(np.isfinite(numbers)):
@@ -112,8 +112,7 @@ def _ranges(
 
 
 def _batch_size(content: bytes) -> int:
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
-    (graph, *_) = model.subgraphs
+    (graph, *_) = unpacked(content).subgraphs
     return int(graph.tensors[graph.inputs[0]].shape[0])
 
 

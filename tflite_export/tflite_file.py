@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 
 from tflite_export import quantization
 from tflite_export.errors import ExportError
 from tflite_export.file_facts import FileFacts, read_facts
 from tflite_export.float_layers import scoped_operators
+from tflite_export.model_schema import packed, unpacked
 from tflite_export.quiet import silenced_stderr
 from tflite_export.recipes import Recipe
 from tflite_export.tflite_model import TFLiteModel
@@ -71,7 +71,7 @@ def _refuse_other_formats(path: Path, facts: FileFacts) -> None:
 
 def _refuse_equal_names(path: Path, content: bytes) -> None:
     # litert-quantizer keeps what it knows of a tensor by its name.
-    graphs = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0)).subgraphs
+    graphs = unpacked(content).subgraphs
     names = Counter(tensor.name for graph in graphs for tensor in graph.tensors)
     equal = [name for name, count in names.items() if count > 1 or not name]
     if equal:
@@ -82,14 +82,14 @@ def _refuse_equal_names(path: Path, content: bytes) -> None:
 
 
 def _signed(content: bytes, model: TFLiteModel) -> bytes:
-    parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    parsed = unpacked(content)
     graph = parsed.subgraphs[0]
     signature = schema.SignatureDefT()
     signature.signatureKey = "serving_default"
     signature.inputs = [_named(model.input.name, graph.inputs[0])]
     signature.outputs = [_named(model.output.name, graph.outputs[0])]
     parsed.signatureDefs = [signature]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(parsed))
+    return packed(parsed)
 
 
 def _named(name: str, index: int) -> schema.TensorMapT:

@@ -7,6 +7,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
 
@@ -121,3 +122,33 @@ def test_a_card_alone(made):
     model = read(made("card.tflite", card=Card(license="MIT")).read_bytes())
     assert model.text(5) == "MIT"
     assert model.table.Offset(4) == 0
+
+
+def test_large_constants_are_kept(tmp_path):
+    """litert-quantizer puts them behind the rest of the file, where places would go wrong."""
+    image = tf.keras.Input((8, 8, 1), name="image")
+    x = tf.keras.layers.Flatten()(image)
+    x = tf.keras.layers.Dense(4096, activation="relu")(x)  # 256 KiB in int8
+    model = tf.keras.Model(image, tf.keras.layers.Dense(10, name="logits")(x))
+    model.save(tmp_path / "model.keras")
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1))
+    fed = UNIT.apply(images)
+    np.save(tmp_path / "images.npy", fed)
+    plain, told, whole = (
+        tflite_export.convert_file(
+            tmp_path / "model.keras",
+            tmp_path / f"{name}.tflite",
+            representative=tmp_path / "images.npy",
+            **given,
+        )
+        for name, given in (
+            ("plain", {}),
+            ("told", {"preprocessing": UNIT, "labels": LABELS}),
+            ("whole", {"preprocessing": UNIT, "with_preprocessing": True}),
+        )
+    )
+    parsed = schema.Model.GetRootAs(plain.read_bytes(), 0)
+    assert any(parsed.Buffers(n).Offset() for n in range(parsed.BuffersLength()))  # or no test
+    expected = tflite_export.TFLiteModel(plain).predict(fed)
+    np.testing.assert_array_equal(tflite_export.TFLiteModel(told).predict(fed), expected)
+    np.testing.assert_array_equal(tflite_export.TFLiteModel(whole).predict(images), expected)
