@@ -14,7 +14,7 @@ from kd_keras.errors import InputError
 
 _FILE = "{file}"
 _SECONDS = 600
-_REPEATS = 3
+_REPEATS = 2
 _LEAST_SECONDS = 0.05  # of each repeat
 _KEYS = {"name", "command"}
 
