@@ -1,5 +1,7 @@
 """The images of a config for `kd-export` and `kd-verify`, which find this by an entry point."""
 
+import numpy as np
+
 from kd_keras import config_flag
 from kd_keras.errors import InputError
 from kd_keras.pipeline import config as configs
@@ -17,7 +19,7 @@ def read(spec: str, split: str, choose: Choose | None = None) -> LabelledImages:
 
     Args:
         spec: `FILE` or `FILE:ARGUMENT`, as `--config` takes it.
-        split: "train" or "test".
+        split: "train", what the student sees of it, or "test".
         choose: See `tflite_export.config_source.read_config`.
 
     Raises:
@@ -26,7 +28,16 @@ def read(spec: str, split: str, choose: Choose | None = None) -> LabelledImages:
     try:
         config = configs.complete(config_flag.load(spec))
         source = dataset.opened(config)
-        part = dataset.part(config, source, split, choose)
+
+        def seen(labels: np.ndarray) -> np.ndarray:
+            """Of what the student is trained on; a test split is whole."""
+            rows = None
+            if split == "train":
+                rows = dataset.transfer_rows(config, labels, len(source.class_names))
+            rows = np.arange(len(labels)) if rows is None else rows
+            return rows if choose is None else rows[choose(labels[rows])]
+
+        part = dataset.part(config, source, split, seen)
         normalization = dataset.normalization_of(
             config, lambda: dataset.part(config, source, "train")
         )

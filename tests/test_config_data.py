@@ -47,6 +47,22 @@ def test_the_numbers_are_those_that_training_feeds(tmp_path: pathlib.Path) -> No
     assert test.class_names == tuple("0123456789")
 
 
+def test_what_the_student_does_not_see_is_left_out(tmp_path: pathlib.Path) -> None:
+    config = tmp_path / "part.py"
+    config.write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config():\n"
+        "    part = {'without_classes': (3,), 'share': 0.5}\n"
+        "    return ConfigDict({'student': {'transfer_set': part}})\n"
+    )
+    found = config_data.read(str(config), "train", lambda labels: balanced(labels, 90, 0))
+    assert np.bincount(found.labels).tolist() == [10, 10, 10, 0, *[10] * 6]
+    seen = config_data.read(str(config), "train")
+    assert len(seen.images) == pytest.approx(0.5 * 0.9 * 0.9 * 0.8 * 1797, rel=0.02)
+    assert {x.tobytes() for x in found.images} <= {x.tobytes() for x in seen.images}
+    assert set(config_data.read(str(config), "test").labels) == {*range(10)}
+
+
 def test_what_cannot_be_read_is_an_export_error(tmp_path: pathlib.Path) -> None:
     unknown = tmp_path / "unknown.py"
     unknown.write_text(

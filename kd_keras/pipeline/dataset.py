@@ -5,10 +5,11 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from kd_keras import data
-from kd_keras.data import normalization
+from kd_keras.data import normalization, selection
 from kd_keras.pipeline import config as configs
 
 
@@ -35,6 +36,23 @@ def opened(config: ConfigDict) -> Any:
 def part(config: ConfigDict, source: Any, split: str, choose: Any = None) -> data.Split:
     """Examples of the split that `load` gives; see `kd_keras.data.part`."""
     return data.part(source, split, choose, **_division(config))
+
+
+def transfer_rows(config: ConfigDict, labels: np.ndarray, classes: int) -> np.ndarray | None:
+    """The numbers of the training images that the student sees; None for all of them.
+
+    Raises:
+        InputError: See `kd_keras.data.selection.transfer_set`.
+    """
+    own = config.student.transfer_set
+    if own.share == 1 and not own.without_classes:
+        return None
+    return selection.transfer_set(
+        *(labels, classes),
+        share=own.share,
+        without_classes=own.without_classes,
+        seed=config.seed,
+    )
 
 
 def normalization_of(config: ConfigDict, train: Callable[[], data.Split]) -> Any:

@@ -12,7 +12,6 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from kd_keras import data
-from kd_keras.data import selection
 from kd_keras.pipeline import config as configs
 from kd_keras.pipeline import dataset, fitting, strategies
 from kd_keras.pipeline.workdir import Workdir
@@ -72,16 +71,7 @@ class Job:
     @functools.cached_property
     def transfer_rows(self) -> Any:
         """The numbers of the training images that the student sees; None for all of them."""
-        own = self.config.student.transfer_set
-        if own.share == 1 and not own.without_classes:
-            return None
-        return selection.transfer_set(
-            self.dataset.train.labels,
-            self.classes,
-            share=own.share,
-            without_classes=own.without_classes,
-            seed=self.config.seed,
-        )
+        return dataset.transfer_rows(self.config, self.dataset.train.labels, self.classes)
 
     @functools.cached_property
     def teacher_views(self) -> Any:
