@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -10,6 +11,9 @@ import tensorflow as tf
 
 IS_TF_KERAS = os.environ.get("TF_USE_LEGACY_KERAS") == "1"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# A shell that runs tests in the background has them and the commands under test ignore SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two logical CPUs make a real two-replica MirroredStrategy on one machine.
 tf.config.set_logical_device_configuration(
