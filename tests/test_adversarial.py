@@ -679,7 +679,9 @@ class TestFeatures:
 
 
 class TestKerasHabits:
-    @pytest.mark.parametrize("way", ["eager", "steps_per_execution"])
+    @pytest.mark.parametrize(
+        "way", [pytest.param("eager", marks=pytest.mark.slow), "steps_per_execution"]
+    )
     def test_every_way_to_fit_trains_alike(self, way: str) -> None:
         x, _ = batch(64)
         extra = {"run_eagerly": True} if way == "eager" else {"steps_per_execution": 2}

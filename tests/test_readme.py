@@ -29,6 +29,6 @@ def test_configs_in_the_readme_exist() -> None:
     text = README.read_text()
     root = README.parent
     for name in re.findall(r"`(\w+\.py)`", text):
-        assert (root / "configs" / name).exists()
+        assert list((root / "configs").rglob(name)), name
     for path in (root / "configs").glob("*.py"):
         assert f"`{path.name}`" in text

@@ -122,6 +122,7 @@ DEEP = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.any_keras  # the families' own tests build them under both
 def test_all_listed_names_are_built():
     for name in models.names():

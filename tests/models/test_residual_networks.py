@@ -33,6 +33,7 @@ COUNTS = [
     ("resnet50", {}, 1000, 25_557_032, 25.56, 0),
     ("resnet152", {}, 1000, 60_192_808, 60.19, 0),
 ]
+DEEP = ("preact-resnet164", "resnet152")  # seconds each
 # One small member of each family: name, options, shape, sizes of the stages, width of the features.
 SMALL = [
     ("preact-resnet20", {}, (9, 8, 3), [(9, 8), (5, 4), (3, 2)], 64),
@@ -81,7 +82,9 @@ def outputs(model, names, images):
 
 @pytest.mark.any_keras
 @pytest.mark.parametrize(
-    ("name", "options", "classes", "own", "stated", "percent"), COUNTS, ids=ids(COUNTS)
+    ("name", "options", "classes", "own", "stated", "percent"),
+    [pytest.param(*row, marks=pytest.mark.slow) if row[0] in DEEP else row for row in COUNTS],
+    ids=ids(COUNTS),
 )
 def test_counts_of_the_papers(name, options, classes, own, stated, percent):
     # No weight depends on the image's size. Not kept: the large ones would fill the memory.

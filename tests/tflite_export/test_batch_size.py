@@ -55,8 +55,8 @@ def test_proof_and_benchmark(model, images, file):
     proof = tflite_export.verify(file, outputs, images, outputs.argmax(1))
     one_by_one = tflite_export.TFLiteModel(file).predict(images)
     assert proof.largest_error == np.abs(one_by_one - outputs).max()
-    figures = tflite_export.benchmark(file, threads=(1,), runs=2, min_seconds=0)
-    assert figures.latency_us[0].median > 0
+    effort = tflite_export.Effort(repeats=1, runs=2, min_seconds=0)
+    assert tflite_export.benchmark(file, effort=effort).measurements[0].time.median > 0
 
 
 def test_ends_and_description(model, images, float_file, tmp_path):
