@@ -1,5 +1,6 @@
 """What all tests share: the Keras of this pass, two logical CPUs, and where real data may lie."""
 
+import gc
 import os
 import pathlib
 import signal
@@ -23,6 +24,12 @@ tf.config.set_logical_device_configuration(
 
 def pytest_report_header() -> str:
     return f"keras: {'tf_keras' if IS_TF_KERAS else 'Keras 3'}; TFDS: {_tfds_dir() or 'not found'}"
+
+
+def pytest_collection_finish() -> None:
+    # Tracing makes millions of objects: the collector goes through TensorFlow's own each time.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_collection_modifyitems(items: list) -> None:

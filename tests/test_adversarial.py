@@ -696,6 +696,7 @@ class TestKerasHabits:
         for name, logged in histories[0].items():
             np.testing.assert_allclose(histories[1][name], logged, rtol=1e-4, err_msg=name)
 
+    @pytest.mark.slow
     def test_xla_trains_alike_without_noise(self) -> None:
         x, _ = batch(64)
         models = [

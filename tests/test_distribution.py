@@ -279,6 +279,7 @@ class TestGamesOnTwoReplicas:
         data = dataset(3 * GLOBAL_BATCH + 5, weighted=True)
         assert_equal_training(lambda: conditional(gan_form=form), data)
 
+    @pytest.mark.slow
     def test_noise_of_the_network_and_several_updates(self) -> None:
         """The two passes of two replicas do not mix, and updates follow each other on both."""
 

@@ -121,8 +121,10 @@ def test_initial_sparsity_and_growth():
     assert np.mean(mask.numpy() == 0) == pytest.approx(0.75, abs=0.01)
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 5])
-@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize(
+    ("passes", "steps_per_execution"),
+    [(1, 1), (2, 5), *(pytest.param(*n, marks=pytest.mark.slow) for n in ((1, 5), (2, 1)))],
+)
 def test_steps_are_the_optimizers(steps_per_execution, passes):
     pruned = pruning.apply(convnet(), **SCHEDULE)
     mimic = fit(pruned, steps=10, passes=passes, steps_per_execution=steps_per_execution)

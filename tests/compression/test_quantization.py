@@ -159,8 +159,10 @@ def test_finish_save_and_load(student, tmp_path):
     assert all(
         np.array_equal(kernel_zeros(loaded)[n], z) for n, z in kernel_zeros(finished).items()
     )
-    accuracy = np.mean(logits_of(loaded)[TEST].argmax(-1) == LABELS[TEST])
-    assert accuracy > 0.85
+    accuracies = [
+        np.mean(logits_of(model)[TEST].argmax(-1) == LABELS[TEST]) for model in (student, loaded)
+    ]
+    assert accuracies[1] > accuracies[0] - 0.02 > 0.5
 
 
 def test_the_int8_file_predicts_as_the_model_does(student):

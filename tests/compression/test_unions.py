@@ -152,6 +152,7 @@ def test_pcqat(tmp_path):
     assert loaded.optimizer is None
 
 
+@pytest.mark.slow
 def test_pcqat_where_a_layer_has_no_zeros_and_one_is_not_clustered():
     """In tfmot's own scheme a layer without zeros ends the keeping of zeros in all others."""
     start = sparse(skip=("conv1",))

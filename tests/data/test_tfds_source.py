@@ -16,7 +16,7 @@ tfds = pytest.importorskip("tensorflow_datasets")
 @pytest.mark.parametrize(
     ("name", "shape", "first_class", "train_of_first_class", "train"),
     [
-        ("mnist", (28, 28, 1), "0", 5_923, 60_000),
+        pytest.param("mnist", (28, 28, 1), "0", 5_923, 60_000, marks=pytest.mark.slow),
         ("fashion_mnist", (28, 28, 1), "T-shirt/top", 6_000, 60_000),
         ("cifar10", (32, 32, 3), "airplane", 5_000, 50_000),
     ],

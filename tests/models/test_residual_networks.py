@@ -33,7 +33,7 @@ COUNTS = [
     ("resnet50", {}, 1000, 25_557_032, 25.56, 0),
     ("resnet152", {}, 1000, 60_192_808, 60.19, 0),
 ]
-DEEP = ("preact-resnet164", "resnet152")  # seconds each
+DEEP = ("preact-resnet164", "resnet152", "densenet-bc-112-33", "wrn-40-10")  # seconds each
 # One small member of each family: name, options, shape, sizes of the stages, width of the features.
 SMALL = [
     ("preact-resnet20", {}, (9, 8, 3), [(9, 8), (5, 4), (3, 2)], 64),
@@ -106,6 +106,7 @@ def weighted_layers(name, convolutions):
     return len([c for c in convolutions if not c.name.endswith("_shortcut_conv")]) + dense
 
 
+@pytest.mark.slow
 @pytest.mark.any_keras
 def test_resnet164_of_adversarial_compression_has_basic_blocks():
     """Its table gives 2.6M weights where He et al. have 1.7M: 6n + 2 = 164 is not 9n + 2 = 164.
@@ -180,7 +181,11 @@ def test_counts_by_formula_of_what_takes_long_to_build():
         assert (found, found / 1e6) == (own, pytest.approx(stated, rel=0.01))
 
 
-@pytest.mark.parametrize(("name", "options", "shape", "sizes", "width"), SMALL, ids=ids(SMALL))
+@pytest.mark.parametrize(
+    ("name", "options", "shape", "sizes", "width"),
+    [pytest.param(*row, marks=pytest.mark.slow) if row[0] == "resnet50" else row for row in SMALL],
+    ids=ids(SMALL),
+)
 def test_taps_forward_pass_and_round_trip(name, options, shape, sizes, width):
     model = built(name, tuple(options.items()), 10, shape)
     assert model.name == name
@@ -354,6 +359,7 @@ def test_quantization_aware_students_become_int8_files(name, tmp_path):
     assert np.corrcoef(logits.ravel(), expected.ravel())[0, 1] > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.tf_keras
 def test_wide_resnet_becomes_an_int8_file_after_training(tmp_path):
     model = built("wrn-10-4", (), 10, (16, 16, 3))

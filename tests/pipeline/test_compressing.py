@@ -244,6 +244,7 @@ def test_the_smaller_shape_can_start_from_new_weights(tmp_path: pathlib.Path) ->
     assert not np.allclose(kept.get_layer("conv2").kernel, new.get_layer("conv2").kernel)
 
 
+@pytest.mark.slow
 def test_a_latency_goal_is_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:

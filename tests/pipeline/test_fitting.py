@@ -100,6 +100,7 @@ def test_cut_off_training_ends_alike(split: Any, tmp_path: pathlib.Path) -> None
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
+@pytest.mark.slow
 def test_dropout_differs_between_epochs(split: Any, tmp_path: pathlib.Path) -> None:
     model = distiller(rate=0.0)  # the weights stay, so only the noise moves the loss
     history = train(model, split, tmp_path)
@@ -126,6 +127,7 @@ def test_damaged_checkpoint_is_named(split: Any, tmp_path: pathlib.Path) -> None
     assert str(tmp_path / "student") in str(error.value)
 
 
+@pytest.mark.slow
 def test_diverging_training_keeps_the_last_good_checkpoint(
     split: Any, tmp_path: pathlib.Path
 ) -> None:

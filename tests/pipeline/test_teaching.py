@@ -102,6 +102,7 @@ def put_another_teachers_cache(given: ConfigDict, folder: pathlib.Path) -> None:
     pipeline.fill_cache(other, folder.parent / "other", shard_index=0, num_shards=1)
 
 
+@pytest.mark.slow
 def test_files_teach_as_the_network_did(
     live: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -71,7 +71,7 @@ def test_a_sound_export_is_not_suspected(recipe, colours, tmp_path):
     ("exported", "words"),
     [
         (lambda: colour_net([normalising(-1)], mirrored=True), ["swapped channels", "RGB and BGR"]),
-        (colour_net, ["missing mean and standard deviation"]),
+        pytest.param(colour_net, ["missing mean and standard deviation"], marks=pytest.mark.slow),
         (
             lambda: colour_net([layers.Rescaling(1 / 255, name="unit"), normalising()]),
             ["wrong normalisation", "takes pixels 0..255"],
@@ -114,7 +114,12 @@ def test_images_that_even_the_reference_does_not_take(colours, tmp_path):
 @pytest.mark.parametrize(
     ("calibration", "recipe", "words"),
     [
-        (lambda x: 0.1 * x, "int8", ["saturated range", "of the pixels", "input can express"]),
+        pytest.param(
+            lambda x: 0.1 * x,
+            "int8",
+            ["saturated range", "of the pixels", "input can express"],
+            marks=pytest.mark.slow,
+        ),
         (lambda x: 255 * x, "int8", ["too wide a range", "the images use 1 steps"]),
         pytest.param(
             lambda x: x[:1] * 0,

@@ -46,7 +46,9 @@ def kd_export(*arguments):
     )
 
 
-@pytest.mark.parametrize("source", ["net.h5", "saved", "net.tflite"])
+@pytest.mark.parametrize(
+    "source", [pytest.param("net.h5", marks=pytest.mark.slow), "saved", "net.tflite"]
+)
 def test_every_kind_of_file_gives_the_same_decisions(source, files, digits, int8_digits, tmp_path):
     path = tflite_export.convert_file(
         files / source, tmp_path / "x.tflite", "int8", representative=files / "images.npy"

@@ -124,6 +124,7 @@ def test_a_card_alone(made):
     assert model.table.Offset(4) == 0
 
 
+@pytest.mark.slow
 def test_large_constants_are_kept(tmp_path):
     """litert-quantizer puts them behind the rest of the file, where places would go wrong."""
     image = tf.keras.Input((8, 8, 1), name="image")

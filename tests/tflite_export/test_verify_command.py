@@ -64,7 +64,9 @@ def kd_verify(folder, **changed):
     )
 
 
-@pytest.mark.parametrize("kind", ["net.keras", "net.h5", "saved", "float.tflite"])
+@pytest.mark.parametrize(
+    "kind", ["net.keras", pytest.param("net.h5", marks=pytest.mark.slow), "saved", "float.tflite"]
+)
 def test_every_kind_of_reference_gives_the_models_outputs(kind, files, digits):
     reference = Reference(files / kind)
     found = reference(digits.images[:150])
