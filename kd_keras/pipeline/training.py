@@ -92,8 +92,9 @@ def compress(job: Job) -> None:
     """The distilled student through the config's techniques, distilled throughout."""
     with job.strategy.scope():
         student = networks.load(job, "student")
-        teacher = teaching.load_for_training(job)
-        for step in compressing.steps(job):
+        steps = compressing.steps(job)
+        teacher = teaching.load_for_training(job) if any(step.stage for step in steps) else None
+        for step in steps:
             student = _compress(job, step, student, teacher)
     networks.save(job, student, "student_compressed")
 
