@@ -1,5 +1,6 @@
 """The flag `--config=FILE` of the commands, and `--config.key=value` for each of its keys."""
 
+import difflib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -44,8 +45,10 @@ def parse(argv: list[str], own: Sequence[str]) -> list[str]:
         given_keys = [arg[2:].split("=")[0] for arg in rest if arg.startswith("--config.")]
         existing = [f"config.{key}" for key in configs.flat(config.to_dict())]
         unknown = [key for key in given_keys if key not in existing]
+        close = difflib.get_close_matches(unknown[0], existing, n=5, cutoff=0.0)
         raise InputError(
-            f"{', '.join(unknown)} is no key of the config; there are: {', '.join(existing)}"
+            f"{', '.join(unknown)} is no key of the config; the closest are: {', '.join(close)}; "
+            f"all {len(existing)} stand in {configs.__file__}"
         ) from error
 
 

@@ -3,7 +3,8 @@
     kd-table --table=configs/tables/compression.py:fashion_mnist --output=docs/results/compression
 
 Runs what is missing, each run a `kd-train` of its own, then writes the table. A table that was
-killed goes on when the same command is given again.
+killed goes on when the same command is given again. Commands with different `--seeds` may run side
+by side: small networks gain little from a second core, so two seeds on a core each are done sooner.
 """
 
 import os

@@ -4,14 +4,13 @@
 """
 
 import ast
-import difflib
 import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from kd_keras.errors import InputError
+from kd_keras.errors import InputError, closest_first
 
 
 def names() -> tuple[str, ...]:
@@ -26,9 +25,9 @@ def get(name: str) -> Any:
         InputError: If there is none; the message lists those that exist.
     """
     if name not in names():
-        close = difflib.get_close_matches(str(name), names(), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise InputError(f"method {name!r} does not exist; there are: {', '.join(names())}{hint}")
+        raise InputError(
+            f"method {name!r} does not exist; there are: {closest_first(name, names())}"
+        )
     return getattr(importlib.import_module(f"{__name__}.{name}"), class_name(name))
 
 

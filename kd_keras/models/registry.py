@@ -1,6 +1,5 @@
 """Networks by name: finds the family files of this package and builds from them."""
 
-import difflib
 import functools
 import importlib
 import inspect
@@ -11,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from kd_keras.errors import InputError
+from kd_keras.errors import InputError, closest_first
 from kd_keras.models.family import Family
 
 _TAP = re.compile(r"stage\d+|features|logits")
@@ -106,7 +105,7 @@ def _family_of(name: str) -> Family:
     for family in _families():
         if isinstance(name, str) and re.fullmatch(family.pattern, name):
             return family
-    raise InputError(f"network {name!r} does not exist; there are: {_closest_first(name, names())}")
+    raise InputError(f"network {name!r} does not exist; there are: {closest_first(name, names())}")
 
 
 def _check_options(name: str, family: Family, options: Mapping[str, Any]) -> None:
@@ -117,13 +116,8 @@ def _check_options(name: str, family: Family, options: Mapping[str, Any]) -> Non
     ]
     for option in options:
         if option not in known:
-            allowed = _closest_first(option, known) or "none"
+            allowed = closest_first(option, known) or "none"
             raise InputError(f"network {name!r} has no option {option!r}; it has: {allowed}")
-
-
-def _closest_first(wanted: object, existing: tuple[str, ...] | list[str]) -> str:
-    close = difflib.get_close_matches(str(wanted), existing, n=len(existing) or 1)
-    return ", ".join([*close, *(name for name in existing if name not in close)])
 
 
 def _checked_shape(input_shape: Any) -> tuple[int, int, int]:

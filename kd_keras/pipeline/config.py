@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from kd_keras.errors import InputError
+from kd_keras.errors import InputError, closest_first
 
 #: Sections whose keys their owners define: methods, models, augmentations, the adversarial part.
 FREE_FORM = (
@@ -236,7 +236,7 @@ def _merge(base: ConfigDict, given: ConfigDict, prefix: str) -> ConfigDict:
         if key not in base:
             raise InputError(
                 f"config key {name!r} does not exist; there are: "
-                f"{', '.join(prefix + k for k in sorted(base))}"
+                f"{closest_first(name, (prefix + k for k in sorted(base)))}"
             )
         if name == "compression":  # which is checked as a whole
             base[key] = _complete_steps(value)

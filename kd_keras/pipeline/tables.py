@@ -24,7 +24,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from kd_keras.errors import InputError
+from kd_keras.errors import InputError, closest_first
 from kd_keras.pipeline import config as configs
 from kd_keras.pipeline.progress import say
 from kd_keras.pipeline.workdir import read_json
@@ -152,7 +152,8 @@ def chosen(table: Table, rows: Sequence[str], seeds: Sequence[str]) -> tuple[lis
     """
     unknown = [row for row in rows if row not in table.rows]
     if unknown:
-        raise InputError(f"table has no row {unknown[0]!r}; it has: {', '.join(table.rows)}")
+        there = closest_first(unknown[0], table.rows)
+        raise InputError(f"table has no row {unknown[0]!r}; it has: {there}")
     wrong = [seed for seed in seeds if not seed.isdigit()]
     if wrong:
         raise InputError(f"seed {wrong[0]!r} is no whole number from 0")

@@ -371,7 +371,7 @@ def test_temperature_of_soft_targets(temperature: float) -> None:
 
 
 def test_unknown_method_lists_those_that_exist() -> None:
-    with pytest.raises(InputError, match=r"^method 'soft_target' .*, soft_targets; did "):
+    with pytest.raises(InputError, match=r"^method 'soft_target' .*: soft_targets, "):
         methods.build({"soft_target": {}})
 
 
