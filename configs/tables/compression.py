@@ -16,7 +16,7 @@ splits.
 ResNet-20 has 12 epochs where ResNet-8 has 20, and half of its epochs after each compression: what
 two cores can do.
 
-Time on two cores, a seed: 25 minutes, 1 hour, 1 hour and a half. Command:
+Time on two cores, a seed: 25 minutes, 50 minutes, 1 hour and a half (not measured). Command:
 
     KD_TEACHERS=DIR kd-table --table=configs/tables/compression.py:fashion_mnist \
         --output=docs/results/compression --latency
