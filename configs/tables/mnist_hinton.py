@@ -16,8 +16,8 @@ and do not say which offset is best on the test set. The transfer set could not 
 no 3s. The paper does not tell the weights of its two losses; ours are 0.9 for soft targets (with
 their factor T^2) and 0.1 for labels. Files are int8, quantized after training.
 
-Time on two cores, a seed: an hour (the teacher 10 to 20 minutes, each of six students 4 to 6, each
-run 1 for export and tests). Needs MNIST (`TFDS_DATA_DIR`). `mnist_hinton.py:smoke` has the same
+Time on one core, a seed: about 90 minutes, not measured as a whole (the teacher's 150 epochs
+12 s each; six students of 40). Needs MNIST (`TFDS_DATA_DIR`). `mnist_hinton.py:smoke` has the same
 rows at a size of minutes. Command:
 
     kd-table --table=configs/tables/mnist_hinton.py --output=docs/results
