@@ -49,6 +49,7 @@ def defaults() -> ConfigDict:
             "seed": 0,
             "strategy": "default",
             "deterministic": True,
+            "precision": "float32",
             "data": {
                 "name": "digits",
                 "data_dir": "",

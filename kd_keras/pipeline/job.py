@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from kd_keras import data
 from kd_keras.pipeline import config as configs
-from kd_keras.pipeline import dataset, fitting, strategies
+from kd_keras.pipeline import dataset, fitting, precision, strategies
+from kd_keras.pipeline.progress import say
 from kd_keras.pipeline.workdir import Workdir
 from kd_keras.teachers import Teacher, evaluation
 
@@ -169,6 +170,9 @@ def opened(
     """
     config = configs.complete(config)
     configs.check(config)
+    precision.check(config.precision)
+    if against := precision.warning(config.precision):
+        say(f"warning: {against}")
     strategy = strategies.make(config.strategy)
     folder = Workdir(workdir, chief=strategies.is_chief(), reuse=reuse)
     with folder.locked():

@@ -52,7 +52,7 @@ def _caches(job: Job) -> bool:
     return bool(job.config.teacher.cache.views)
 
 
-_ALWAYS = ("seed", "deterministic", "strategy", "data")
+_ALWAYS = ("seed", "deterministic", "precision", "strategy", "data")
 _STUDENT = (*_ALWAYS, "teacher", "student", "distillation")
 #: The sections that the exported files depend on.
 COMPRESSED = (*_STUDENT, "compression", "export")

@@ -19,6 +19,7 @@ from kd_keras.pipeline import (
     generations,
     networks,
     optimizers,
+    precision,
     staged,
     teaching,
 )
@@ -226,15 +227,16 @@ def _fit(
 ) -> list[dict[str, float]]:
     size = job.config.data.batch_size
     read = views.batches if teacher is None else functools.partial(teacher.batches, views)
-    return fitting.fit(
-        model,
-        job.workdir,
-        stage,
-        batches=lambda first: read(batch_size=size, epochs=epochs, first_epoch=first),
-        steps_per_epoch=views.steps(size),
-        validation=job.validation_batches(views),
-        epochs=epochs,
-        seed=job.config.seed,
-        callbacks=callbacks,
-        watchers=watchers,
-    )
+    with precision.computing_in(job.config.precision):
+        return fitting.fit(
+            model,
+            job.workdir,
+            stage,
+            batches=lambda first: read(batch_size=size, epochs=epochs, first_epoch=first),
+            steps_per_epoch=views.steps(size),
+            validation=job.validation_batches(views),
+            epochs=epochs,
+            seed=job.config.seed,
+            callbacks=callbacks,
+            watchers=watchers,
+        )
