@@ -3,8 +3,10 @@
     kd-table --table=configs/tables/compression.py:fashion_mnist --output=docs/results/compression
 
 Runs what is missing, each run a `kd-train` of its own, then writes the table. A table that was
-killed goes on when the same command is given again. Commands with different `--seeds` may run side
-by side: small networks gain little from a second core, so two seeds on a core each are done sooner.
+killed goes on when the same command is given again. Figures that lie in `--output` are kept for as
+long as the table's file asks for the same, though the folders of their runs may be gone. Commands
+with different `--seeds` may run side by side: small networks gain little from a second core, so two
+seeds on a core each are done sooner.
 """
 
 import os
@@ -24,14 +26,17 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; use --table=FILE")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from kd_keras.pipeline import tables, tables_page
+    from kd_keras.pipeline import tables, tables_figures, tables_page, tables_record
 
     table = tables.load(FLAGS.table, FLAGS.workdir)
     rows, seeds = tables.chosen(table, FLAGS.rows, FLAGS.seeds)
-    failed = tables.run_missing(table, rows, seeds) if FLAGS.run else []
-    results = tables.results(table, rows, seeds)
+    kept = tables_record.read(table, FLAGS.output) if FLAGS.output else {}
+    failed = tables.run_missing(table, rows, seeds, kept) if FLAGS.run else []
+    if FLAGS.output:
+        kept = tables_record.read(table, FLAGS.output)  # another command may have added to them
+    results = tables_figures.results(table, rows, seeds, kept)
     if FLAGS.latency:
-        tables.measure(table, results)
+        tables_figures.measure(table, results)
     print(tables_page.markdown(table, results))
     if FLAGS.output:
         tables_page.write(table, results, pathlib.Path(FLAGS.output))

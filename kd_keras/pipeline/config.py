@@ -195,13 +195,24 @@ def differences(old: dict, new: dict) -> list[str]:
     A key that one of them does not have stands at its default there, so that what was made before
     a key existed still counts. That is not so for the entries of a list, which may be fewer.
     """
-    default = {k: v for k, v in flat(defaults().to_dict()).items() if "[" not in k}
+    default = _default_values()
     old, new = flat(old), flat(new)
     return sorted(
         k
         for k in old.keys() | new.keys()
         if old.get(k, default.get(k)) != new.get(k, default.get(k))
     )
+
+
+def changed(config: dict) -> dict[str, Any]:
+    """The dotted keys that do not stand at their defaults; `differences` compares such, too."""
+    default = _default_values()
+    return {k: v for k, v in flat(config).items() if v != default.get(k)}
+
+
+def _default_values() -> dict[str, Any]:
+    """The default of each dotted key; the entries of lists have none."""
+    return {k: v for k, v in flat(defaults().to_dict()).items() if "[" not in k}
 
 
 def plain(config: ConfigDict) -> dict:

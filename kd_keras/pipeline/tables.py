@@ -16,10 +16,9 @@ import dataclasses
 import pathlib
 import runpy
 import shlex
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -28,9 +27,6 @@ from kd_keras.errors import InputError, closest_first
 from kd_keras.pipeline import config as configs
 from kd_keras.pipeline.progress import say
 from kd_keras.pipeline.workdir import read_json
-from tflite_export.measuring import engine
-from tflite_export.measuring.host import Host
-from tflite_export.measuring.result import Setting, model_files
 
 _NEEDED = ("get_table", "get_config")
 _ROW = {
@@ -38,6 +34,8 @@ _ROW = {
     **{"source": "", "group": "", "baseline": False},
 }
 SPREADS = ("deviation", "error")
+#: Figures by row and seed.
+Results = Mapping[str, Mapping[int, Mapping[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +70,11 @@ class Table:
     def stem(self) -> str:
         """What the table's own files are called."""
         return self.name or pathlib.Path(self.path).stem
+
+    @property
+    def shows_errors(self) -> bool:
+        """Whether it is one of errors, with curves, and not of accuracies and sizes."""
+        return "error" in self.columns
 
     @property
     def spec(self) -> str:
@@ -160,17 +163,29 @@ def chosen(table: Table, rows: Sequence[str], seeds: Sequence[str]) -> tuple[lis
     return list(rows) or list(table.rows), [int(s) for s in seeds] or list(table.seeds)
 
 
-def run_missing(table: Table, rows: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """Run what has no report yet, one run at a time, a seed after the other.
+def run_missing(
+    table: Table, rows: Sequence[str], seeds: Sequence[int], kept: Results
+) -> list[str]:
+    """Run what has neither report nor figures yet, one run at a time, a seed after the other.
 
     A run takes the stages that another of the same seed has finished.
+
+    Args:
+        table: The table.
+        rows: Names of the rows that are wanted.
+        seeds: Likewise, the seeds.
+        kept: Figures that there are without a report; see `tables_record.read`.
 
     Returns:
         The commands of the runs that failed, which do not stop the others.
     """
-    runs = list(dict.fromkeys(table.rows[row]["run"] for row in rows))
-    wanted = [(run, seed) for seed in seeds for run in runs]
-    missing = [pair for pair in wanted if table.report(*pair) is None]
+    wanted = [
+        (table.rows[row]["run"], seed)
+        for seed in seeds
+        for row in rows
+        if seed not in kept.get(row, {})
+    ]
+    missing = [pair for pair in dict.fromkeys(wanted) if table.report(*pair) is None]
     failed = []
     for number, (run, seed) in enumerate(missing, start=1):
         say(f"[{number}/{len(missing)}] {run}, seed {seed}")
@@ -190,109 +205,3 @@ def open_log(folder: pathlib.Path) -> Any:
     """The file beside a run's work directory that keeps what the run prints."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return folder.with_suffix(".log").open("a", encoding="utf-8")
-
-
-def results(table: Table, rows: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[int, dict]]:
-    """What the runs that are done have given, by row and seed; accuracies are on the test set."""
-    found: dict[str, dict[int, dict]] = {}
-    for name in rows:
-        row = table.rows[name]
-        reports = {seed: table.report(row["run"], seed) for seed in seeds}
-        found[name] = {seed: _result(report, row) for seed, report in reports.items() if report}
-    return found
-
-
-def _result(report: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    model = report["models"][row["model"]]
-    by_class = model.get("class_accuracy", {})  # older reports have none
-    result = {
-        "accuracy": model["accuracy"],
-        "error": 1 - model["accuracy"],
-        "class_errors": {name: 1 - value for name, value in by_class.items() if value is not None},
-        **{key: model[key] for key in ("parameters", "macs", "sparsity")},
-        "epochs": _epochs(report["config"], row["model"]),
-        "cpu_seconds": sum(report["cpu_seconds"][stage] or 0 for stage in _trained(report, row)),
-        "created": report["created"],
-    }
-    if row["model"] == "teacher":
-        return result
-    file = report["tflite"][row["file"]]
-    return {
-        **result,
-        **{key: file[key] for key in ("agreement", "bytes", "gzip_bytes")},
-        "file_accuracy": file["accuracy"],
-        "file_error": 1 - file["accuracy"],
-    }
-
-
-def training_stage(config: dict[str, Any], model: str) -> str:
-    """The stage that trains a row's model, before compression; its folder has the history."""
-    if model == "teacher":
-        return model
-    keys = ("methods", "adversarial", "conditional", "stages", "born_again")
-    return "student" if any(config["distillation"][key] for key in keys) else "student_alone"
-
-
-def _trained(report: dict[str, Any], row: dict[str, Any]) -> list[str]:
-    config = report["config"]
-    trained = [training_stage(config, row["model"])]
-    if config["compression"] and row["model"] != "teacher":
-        from_scratch = config["compression"][0].get("from_scratch")
-        trained = [*([] if from_scratch else trained), "student_compressed"]
-    return trained
-
-
-def _epochs(config: dict[str, Any], model: str) -> int | None:
-    """How many epochs the model was trained; None for a teacher that was given."""
-    if model == "teacher":
-        return None if config["teacher"]["path"] else config["teacher"]["epochs"]
-    own = config["student"]["epochs"]
-    settings = config["distillation"]
-    stages = sum(stage["epochs"] or own for stage in settings["stages"].values())
-    generations = settings["born_again"].get("generations", 3) if settings["born_again"] else 1
-    scratch = bool(config["compression"]) and config["compression"][0].get("from_scratch")
-    before = 0 if scratch else stages or own * generations
-    return before + sum(step["epochs"] for step in config["compression"])
-
-
-def validation_errors(table: Table, name: str, seed: int) -> list[float]:
-    """The error on the validation images after each epoch of a row's run that is done."""
-    row = table.rows[name]
-    folder = table.folder(row["run"], seed)
-    stage = training_stage(read_json(folder / "report.json")["config"], row["model"])
-    histories = map(read_json, sorted((folder / stage).rglob("history.json")))
-    epochs = [epoch for history in histories for epoch in history]
-    return [1 - epoch["val_accuracy"] for epoch in epochs if "val_accuracy" in epoch]
-
-
-def measure(
-    table: Table, found: dict[str, dict[int, dict]], device: engine.Device | None = None
-) -> None:
-    """Add to each row's first result its file's latency, and its ratio to the first row's.
-
-    All files take turns, so that what slows the machine down for a while meets them all.
-
-    Args:
-        table: The table.
-        found: What `results` gave; it is changed.
-        device: That runs the files; this host by default.
-    """
-    first = {name: min(by_seed) for name, by_seed in found.items() if by_seed}
-    files = {
-        name: table.folder(table.rows[name]["run"], seed)
-        / "export"
-        / f"student_{table.rows[name]['file']}.tflite"
-        for name, seed in first.items()
-    }
-    models = [
-        dataclasses.replace(model, name=name)
-        for name, model in zip(files, model_files(list(files.values())), strict=True)
-    ]
-    setting = Setting("xnnpack", threads=1)
-    result = engine.measure(device or Host(), models, [setting], engine.Effort())
-    for measured in result.measurements:
-        row = found[measured.model][first[measured.model]]
-        row["latency_us"] = statistics.median(r.median for r in measured.readings if r.median)
-        ratio = measured.ratio
-        row["latency_ratio"] = 1.0 if ratio is None else ratio.median
-        row["latency_ratio_range"] = [1.0, 1.0] if ratio is None else [ratio.low, ratio.high]

@@ -1,21 +1,17 @@
 """A table of runs as Markdown, with its raw figures as JSON and plots."""
 
-import importlib.metadata
 import pathlib
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from kd_keras.errors import InputError
-from kd_keras.pipeline import tables_plots
-from kd_keras.pipeline.tables import SPREADS, Table
-from kd_keras.pipeline.tables_plots import Results
-from kd_keras.pipeline.workdir import read_json, replacing, write_json
+from kd_keras.pipeline import tables_plots, tables_record
+from kd_keras.pipeline.tables import SPREADS, Results, Table
+from kd_keras.pipeline.workdir import replacing
 
 #: What stands below it in a table's Markdown is kept when the table is written anew.
 REMARKS = "<!-- the rest is written by hand -->"
 _OF_FILES = " Agreement is that of the file with its Keras model."
-_PACKAGES = ("kd-keras", "tensorflow", "tensorflow-model-optimization", "litert-quantizer")
 
 
 def spread(values: Sequence[float], write: Callable[[float], str], kind: str = SPREADS[0]) -> str:
@@ -116,7 +112,7 @@ def _cell(
 
 def write(table: Table, results: Results, folder: pathlib.Path) -> None:
     """Write NAME.json, NAME.md and its plots; what was written by hand below the table stays."""
-    write_json(folder / f"{table.stem}.json", _raw(table, results))
+    tables_record.write(table, results, folder)
     path = folder / f"{table.stem}.md"
     remarks = ""
     if path.exists() and REMARKS in (old := path.read_text()):
@@ -125,9 +121,9 @@ def write(table: Table, results: Results, folder: pathlib.Path) -> None:
     text = "\n\n".join(
         [
             f"# {table.title}",
-            f"{'Error' if _shows_errors(table) else 'Accuracy'} on the whole test set after the "
+            f"{'Error' if table.shows_errors else 'Accuracy'} on the whole test set after the "
             f"last epoch; mean ± standard {table.spread} over the seeds."
-            + ("" if _shows_errors(table) else _OF_FILES),
+            + ("" if table.shows_errors else _OF_FILES),
             markdown(table, results),
             *(_plots(table, results, folder) if any(results.values()) else ()),
             f"Made by `kd-table --table={table.spec} {latency}--output={folder}`, a row of it with "
@@ -142,13 +138,9 @@ def write(table: Table, results: Results, folder: pathlib.Path) -> None:
         temporary.write_text(text if remarks else f"{text}\n")
 
 
-def _shows_errors(table: Table) -> bool:
-    return "error" in table.columns
-
-
 def _plots(table: Table, results: Results, folder: pathlib.Path) -> list[str]:
     """Write the plots, and return the Markdown that shows them."""
-    if not _shows_errors(table):
+    if not table.shows_errors:
         _write_plot(folder / f"{table.stem}.svg", tables_plots.sizes(table, results))
         return [f"![accuracy against bytes]({table.stem}.svg)", "Orange are the baselines."]
     _write_plot(folder / f"{table.stem}.svg", tables_plots.errors(table, results))
@@ -165,18 +157,3 @@ def _plots(table: Table, results: Results, folder: pathlib.Path) -> list[str]:
 def _write_plot(path: pathlib.Path, svg: bytes) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(svg)
-
-
-def _raw(table: Table, results: Results) -> dict[str, Any]:
-    machine = {}
-    for name, by_seed in results.items():
-        for seed in by_seed:
-            machine = read_json(table.folder(table.rows[name]["run"], seed) / "report.json")
-            break
-    return {
-        "title": table.title,
-        "machine": machine.get("machine"),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "data": machine.get("data"),
-        "rows": {name: dict(by_seed) for name, by_seed in results.items()},
-    }

@@ -2,7 +2,7 @@
 
 import io
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -13,9 +13,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from kd_keras.pipeline import numerals
 from kd_keras.pipeline.plots import short
 from kd_keras.pipeline.svg import HEX, drawing, new_figure, percent_axis, quiet
-from kd_keras.pipeline.tables import Table, validation_errors
+from kd_keras.pipeline.tables import Results, Table
 
-Results = Mapping[str, Mapping[int, Mapping[str, Any]]]
 _GROUPS = ("blue", "green", "purple", "red", "sky")
 _PANELS = 4  # side by side
 
@@ -98,7 +97,7 @@ def errors(table: Table, results: Results) -> bytes:
 def curves(table: Table, results: Results) -> bytes:
     """Validation error by epoch, the mean over seeds, a panel a row; in grey its baseline."""
     done = _done(results)
-    means = {name: _mean_curve(table, name, list(by_seed)) for name, by_seed in done.items()}
+    means = {name: _mean_curve(by_seed.values()) for name, by_seed in done.items()}
     means = {name: curve for name, curve in means.items() if curve}
     lines = -(-len(means) // _PANELS)
     with drawing():
@@ -128,8 +127,8 @@ def _done(results: Results) -> Results:
     return {name: by_seed for name, by_seed in results.items() if by_seed}
 
 
-def _mean_curve(table: Table, name: str, seeds: list[int]) -> list[float]:
-    every = [validation_errors(table, name, seed) for seed in seeds]
+def _mean_curve(found: Iterable[Mapping[str, Any]]) -> list[float]:
+    every = [result["validation_errors"] for result in found]
     return [statistics.fmean(epoch) for epoch in zip(*every, strict=False)]
 
 

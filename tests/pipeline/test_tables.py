@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 import kd_keras as kd
 from kd_keras.pipeline import config as configs
-from kd_keras.pipeline import tables, tables_page
+from kd_keras.pipeline import tables, tables_figures, tables_page, tables_record
 from tflite_export.measuring.result import ModelFile, Reading
 
 pytestmark = pytest.mark.tf_keras
@@ -78,7 +79,7 @@ def test_only_what_is_missing_is_run(table: tables.Table, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(tables.subprocess, "run", called)
     report(table, "alone", 0, 0.9)
-    failed = tables.run_missing(table, list(table.rows), [0])
+    failed = tables.run_missing(table, list(table.rows), [0], {})
     [command] = commands
     assert command[:3] == [sys.executable, "-m", "kd_keras.train"]
     assert f"--config={table.path}:taught" in command
@@ -98,7 +99,7 @@ def test_the_figures_are_those_of_the_reports(table: tables.Table, tmp_path: pat
     for seed, accuracy in enumerate((0.90, 0.92)):
         report(table, "alone", seed, accuracy)
     report(table, "taught", 0, 0.95)
-    found = tables.results(table, list(table.rows), [0, 1])
+    found = tables_figures.results(table, list(table.rows), [0, 1], {})
     assert [found["alone"][seed]["file_accuracy"] for seed in (0, 1)] == [0.90, 0.92]
     assert found["ptq"][0]["file_accuracy"] == pytest.approx(0.89)
     assert found["ptq"][0]["bytes"] == 1000
@@ -121,6 +122,47 @@ def test_the_figures_are_those_of_the_reports(table: tables.Table, tmp_path: pat
     raw = json.loads((tmp_path / "out" / "small.json").read_text())
     assert raw["rows"]["taught"]["0"]["accuracy"] == 0.95
     assert (tmp_path / "out" / "small.svg").read_text().count("pruned, distilled") >= 1
+
+
+def test_figures_outlive_the_folders_of_their_runs(
+    table: tables.Table, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(table, "alone", 0, 0.9)
+    found = tables_figures.results(table, list(table.rows), [0, 1], {})
+    found["alone"][0] |= {"latency_us": 7.0}
+    tables_record.write(table, found, tmp_path)
+
+    # The report is there: its figures, and the latency that was measured of its file.
+    kept = tables_record.read(table, tmp_path)
+    assert tables_figures.results(table, list(table.rows), [0, 1], kept) == found
+
+    # It is gone: what was kept is shown and not run again.
+    shutil.rmtree(table.workdir)
+    assert tables_figures.results(table, [], [], kept)["alone"][0] == found["alone"][0]
+    commands = []
+
+    def called(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, returncode=0)
+
+    monkeypatch.setattr(tables.subprocess, "run", called)
+    tables.run_missing(table, ["alone", "ptq", "taught"], [0], kept)
+    [command] = commands
+    assert f"--config={table.path}:taught" in command
+    with pytest.raises(kd.InputError, match="is not there: give no --output"):
+        tables_figures.measure(table, {"alone": {0: dict(found["alone"][0])}})
+
+    # The table's file asks for something else.
+    path = pathlib.Path(table.path)
+    path.write_text(TABLE.replace('"convnet-4"', '"convnet-6"'))
+    assert not tables_record.read(tables.load(str(path), str(table.workdir)), tmp_path)
+
+
+def test_a_record_keeps_its_curves_on_a_line(table: tables.Table, tmp_path: pathlib.Path) -> None:
+    result = {"error": 0.25, "validation_errors": [0.5, 0.25], "class_errors": {}}
+    tables_record.write(table, {"alone": {0: result}}, tmp_path)
+    assert '"validation_errors": [0.5, 0.25],' in (tmp_path / "small.json").read_text()
+    assert tables_record.read(table, tmp_path) == {"alone": {0: result}}
 
 
 ERRORS = TABLE.replace(
@@ -147,8 +189,8 @@ def test_a_table_of_errors(tmp_path: pathlib.Path) -> None:
             folder.mkdir()
             epochs = [{"epoch": n, "val_accuracy": 0.5 + 0.1 * n} for n in range(3)]
             (folder / "history.json").write_text(json.dumps(epochs))
-    found = tables.results(table, list(table.rows), table.seeds)
-    assert tables.validation_errors(table, "taught", 1) == pytest.approx([0.5, 0.4, 0.3])
+    found = tables_figures.results(table, list(table.rows), table.seeds, {})
+    assert found["taught"][1]["validation_errors"] == [0.5, 0.4, 0.3]
     errors = [100 * (1 - accuracy) for accuracy in accuracies]
     cell = f"{statistics.mean(errors):.2f} ± {statistics.stdev(errors) / 3**0.5:.2f}"
     lines = tables_page.markdown(table, found).splitlines()
@@ -210,8 +252,8 @@ def test_all_files_are_timed_in_turn(table: tables.Table) -> None:
     export.mkdir()
     (export / "student_float32.tflite").write_bytes(b"1234")
     (export / "student_int8.tflite").write_bytes(b"1")
-    found = tables.results(table, list(table.rows), [0, 1])
-    tables.measure(table, found, Clock())
+    found = tables_figures.results(table, list(table.rows), [0, 1], {})
+    tables_figures.measure(table, found, Clock())
     assert (found["alone"][1]["latency_us"], found["ptq"][1]["latency_us"]) == (4.0, 1.0)
     assert found["ptq"][1]["latency_ratio"] == 0.25
     assert "| 0.25 |" in tables_page.markdown(table, found)
