@@ -1,5 +1,6 @@
 """The flag `--config=FILE` of the commands, and `--config.key=value` for each of its keys."""
 
+import ast
 import difflib
 import os
 from collections.abc import Sequence
@@ -37,19 +38,65 @@ def parse(argv: list[str], own: Sequence[str]) -> list[str]:
     from kd_keras.pipeline import config as configs
 
     config = configs.complete(load(given[-1].split("=", 1)[1]))
-    rest = [arg for arg in argv if arg not in given]
+    rest = _add_new_keys(config, [arg for arg in argv if arg not in given])
+    config = configs.complete(config)
     try:
         config_flags.DEFINE_config_dict("config", config, _HELP, sys_argv=rest)
         return FLAGS(rest)
-    except (AttributeError, KeyError, IndexError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError) as error:
         given_keys = [arg[2:].split("=")[0] for arg in rest if arg.startswith("--config.")]
         existing = [f"config.{key}" for key in configs.flat(config.to_dict())]
         unknown = [key for key in given_keys if key not in existing]
+        if not unknown:
+            raise
         close = difflib.get_close_matches(unknown[0], existing, n=5, cutoff=0.0)
         raise InputError(
             f"{', '.join(unknown)} is no key of the config; the closest are: {', '.join(close)}; "
             f"all {len(existing)} stand in {configs.__file__}"
         ) from error
+
+
+def _add_new_keys(config: Any, argv: Sequence[str]) -> list[str]:
+    """Set the keys of free-form sections on which the config is silent; return what is left.
+
+    Absl knows flags only for keys that are there. Whether a method or a model has such a key, its
+    owner says.
+    """
+    from kd_keras.pipeline import config as configs
+
+    existing, left = configs.flat(config.to_dict()), []
+    for argument in argv:
+        flag, equals, text = argument.partition("=")
+        key = flag.lstrip("-").removeprefix("config.")
+        free = any(key.startswith(f"{section}.") for section in configs.FREE_FORM)
+        if not (flag.startswith("--config.") and equals and free) or key in existing:
+            left.append(argument)
+            continue
+        *sections, name = key.split(".")
+        section = config
+        with config.unlocked():
+            for part in sections:
+                section = section.get(part) if part in section else _new_section(section, part)
+                if not hasattr(section, "unlocked"):
+                    raise InputError(f"config key {key!r}: {part!r} is a value, not a section")
+            section[name] = _value(text)
+    return left
+
+
+def _new_section(parent: Any, name: str) -> Any:
+    parent[name] = type(parent)()
+    return parent[name]
+
+
+def _value(text: str) -> Any:
+    """A number, tuple or the like as in Python, else the text itself."""
+    named = {"true": True, "false": False, "none": None}
+    if text.lower() in named:
+        return named[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def load(spec: str) -> Any:
