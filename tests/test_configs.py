@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 LONG = (
     *("cifar10_resnet56_to_resnet20", "cifar10_resnet164_to_resnet20"),
     *("cifar10_wrn40x10_to_wrn10x4", "digits_born_again", "digits_ensemble_conditional"),
-    *("digits_fitnets", "fashion_mnist_nin_to_lenet", "mnist_mlp"),
+    *("digits_fitnets", "fashion_mnist_convnets", "fashion_mnist_nin_to_lenet", "mnist_mlp"),
 )
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 
