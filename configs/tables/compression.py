@@ -44,7 +44,7 @@ _STUDENTS: dict[str, dict] = {
     "fashion_mnist": {
         "title": "Fashion-MNIST: Network in Network -> LeNet-4",
         "tuning_epochs": 8,
-        "filters": {},  # LeNet-4's first layer has 6
+        "filters": {},  # LeNet-4's first layer has 4
         "data": {
             "name": "fashion_mnist",
             "batch_size": 128,
