@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import kd_keras as kd
 from kd_keras.errors import InputError
 from kd_keras.pipeline import precision
 
@@ -33,6 +34,28 @@ def test_products_are_in_bfloat16_for_as_long_as_the_context_lasts() -> None:
     # The product of the rounded factors, and its result rounded once more: 2^-9 of it.
     np.testing.assert_allclose(inside, rounded[0] @ rounded[1], rtol=2**-8, atol=1e-3)
     assert np.abs(inside - exact).max() > 1e-3
+
+
+@pytest.mark.skipif(not NATIVE, reason="this CPU computes no bfloat16")
+def test_a_training_repeats_itself_and_ends_near_that_in_float32() -> None:
+    float32, first, second = map(trained, ("float32", "bfloat16", "bfloat16"))
+    for one, again, exact in zip(first, second, float32, strict=True):
+        assert one.dtype == np.float32
+        np.testing.assert_array_equal(one, again)
+        np.testing.assert_allclose(one, exact, atol=0.02)
+    assert any((one != exact).any() for one, exact in zip(first, float32, strict=True))
+
+
+def trained(kind: str) -> list[np.ndarray]:
+    """Weights of a small convolutional net after some steps of SGD."""
+    tf.keras.utils.set_random_seed(0)
+    model = kd.models.build("convnet-8", classes=10, input_shape=(8, 8, 1))
+    x = tf.random.stateless_normal((64, 8, 8, 1), (4, 0))
+    y = tf.random.stateless_uniform((64,), (5, 0), maxval=10, dtype=tf.int32)
+    model.compile("sgd", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with precision.computing_in(kind):
+        model.fit(x, y, batch_size=32, epochs=3, shuffle=False, verbose=0)
+    return model.get_weights()
 
 
 def test_float32_changes_nothing() -> None:
