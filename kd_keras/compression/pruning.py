@@ -22,6 +22,10 @@ from kd_keras.errors import InputError
 
 __all__ = ["apply", "callbacks", "finish", "sensitivity"]
 
+#: Of a channel behind BatchNorm: its deviation as a share of gamma, below which it counts as
+#: constant. Maps span several gammas, so an int8 step is more than that.
+_STILL = 0.01
+
 
 def apply(
     student: tf.keras.Model,
@@ -128,6 +132,11 @@ def callbacks(model: tf.keras.Model) -> list[tf.keras.callbacks.Callback]:
 def finish(model: tf.keras.Model) -> tf.keras.Model:
     """Returns the plain model: the user's layer names, no wrappers, the zeros in its kernels.
 
+    Channels that pruning has left without a varying input become constant: where BatchNorm's
+    variance is so small that the channel's deviation is below 1 % of gamma, gamma becomes 0. Folded
+    into the kernel, it would multiply what quantization adds to a constant input by up to
+    ``1 / sqrt(epsilon)``.
+
     Args:
         model: a model from ``apply``, trained to its ``end_step``.
 
@@ -148,9 +157,11 @@ def finish(model: tf.keras.Model) -> tf.keras.Model:
             "its optimizer had passed; compile with a new optimizer"
         )
     _zero_masked_weights(wrappers)
-    return rebuilding.rebuilt(
+    finished = rebuilding.rebuilt(
         model, lambda layer: toolkit.copy_layer(layer.layer if _is_wrapper(layer) else layer)
     )
+    _still_constant_channels(finished)
+    return finished
 
 
 class _CountSteps(tf.keras.callbacks.Callback):
@@ -189,6 +200,14 @@ def _zero_masked_weights(wrappers: list[Any]) -> None:
     for wrapper in wrappers:
         for weight, mask, _ in wrapper.pruning_vars:
             weight.assign(weight * mask)
+
+
+def _still_constant_channels(model: tf.keras.Model) -> None:
+    for norm in toolkit.leaf_layers(model):
+        if isinstance(norm, tf.keras.layers.BatchNormalization) and norm.scale:
+            variance = norm.moving_variance
+            is_still = tf.sqrt(variance / (variance + norm.epsilon)) < _STILL
+            norm.gamma.assign(tf.where(is_still, 0.0, norm.gamma))
 
 
 def _is_wrapper(layer: Any) -> bool:

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 from replicas import two_replicas
 
+import tflite_export
 from kd_keras import models
 from kd_keras.compression import pruning
 from kd_keras.errors import InputError
@@ -394,3 +395,41 @@ def test_models_that_cannot_be_pruned():
     fit(pruned, steps=9)
     with pytest.raises(InputError, match="trained to step 9 of 10"):
         pruning.finish(pruned)
+
+
+def test_a_channel_without_varying_input_survives_int8(tmp_path):
+    """A filter that reads nothing but a pruned one's constant: BatchNorm's gain on it is huge."""
+    tf.keras.utils.set_random_seed(3)
+    student = models.build("convnet-4-4", classes=3, input_shape=(8, 8, 1))
+    first, second = (student.get_layer(f"{kind}") for kind in ("conv1", "conv2"))
+    kernel = first.kernel.numpy()
+    kernel[..., 0] = 0.0
+    first.kernel.assign(kernel)
+    constant, weight = 0.178, 1.2
+    norm = student.get_layer("bn1")
+    norm.beta.assign([constant, 0.1, 0.2, 0.3])
+    norm.moving_variance.assign([1e-14, 1.0, 1.0, 1.0])
+    norm.moving_mean.assign([0.0] * 4)
+    kernel = second.kernel.numpy()
+    kernel[..., 0] = 0.0
+    kernel[1, 1, 0, 0] = weight
+    second.kernel.assign(kernel)
+    norm = student.get_layer("bn2")
+    norm.gamma.assign([2.4, 1.0, 1.0, 1.0])
+    norm.beta.assign([0.5, 0.1, 0.1, 0.1])
+    norm.moving_variance.assign([1e-10, 1.0, 1.0, 1.0])
+    norm.moving_mean.assign([weight * constant, 0.0, 0.0, 0.0])
+
+    pruned = pruning.apply(student, sparsity=0.0, begin_step=0, end_step=1)
+    for layer in pruned.layers:
+        if hasattr(layer, "pruning_step"):
+            layer.pruning_step.assign(1)
+    finished = pruning.finish(pruned)
+
+    np.testing.assert_array_equal(finished.get_layer("bn2").gamma, [0.0, 1.0, 1.0, 1.0])
+    expected = student.predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(finished.predict(IMAGES, verbose=0), expected, atol=1e-3)
+    path = tmp_path / "pruned.tflite"
+    tflite_export.convert(finished, path, "int8", representative=IMAGES)
+    found = tflite_export.TFLiteModel(path).predict(IMAGES, progress=False)
+    np.testing.assert_allclose(found, expected, atol=0.1)
