@@ -38,14 +38,14 @@ def test_a_key_that_is_there(parse) -> None:
 def test_keys_of_free_form_sections_that_the_file_is_silent_on(parse) -> None:
     config = parse(
         "--config.distillation.methods.logits_l2.weight=0.5",
-        "--config.distillation.adversarial.regularizer=none",
+        "--config.distillation.adversarial.noise_layer=none",
         "--config.data.augmentation.shift.pixels=2",
         "--config.student.options.deep=false",
         "--config.student.epochs=3",
         "--config.distillation.stages.first.label_weight=0.25",
     )
     assert config.distillation.methods.logits_l2.weight == 0.5
-    assert config.distillation.adversarial.regularizer is None
+    assert config.distillation.adversarial.noise_layer is None
     assert config.data.augmentation.shift.pixels == 2
     assert config.student.options.deep is False
     assert config.student.epochs == 3
