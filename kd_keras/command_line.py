@@ -34,6 +34,18 @@ def complaining(command: str) -> Iterator[None]:
         _fail(command, str(error))
 
 
+def parsed(values: flags.FlagValues, argv: list[str]) -> list[str]:
+    """Parse the flags of a command; return what is no flag.
+
+    Raises:
+        flags.Error: Where a flag is unknown or its value is wrong.
+    """
+    try:
+        return values(argv)
+    except ValueError as error:  # absl's of `--noflag=value`, which is no flags.Error
+        raise flags.Error(str(error)) from error
+
+
 def _one_line(message: Any, *_: Any, **__: Any) -> str:
     """A warning without the line of code that gave it."""
     return f"warning: {' '.join(str(message).split())}\n"

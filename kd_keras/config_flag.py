@@ -9,6 +9,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
+from kd_keras.command_line import parsed
 from kd_keras.errors import InputError
 
 FLAGS = flags.FLAGS
@@ -34,7 +35,7 @@ def parse(argv: list[str], own: Sequence[str]) -> list[str]:
     if not given:
         flags.DEFINE_string("config", None, _HELP, required=True)
         FLAGS.register_key_flag_for_module(argv[0], FLAGS["config"])
-        return FLAGS(argv)
+        return parsed(FLAGS, argv)
     from kd_keras.pipeline import config as configs
 
     config = configs.complete(load(given[-1].split("=", 1)[1]))
@@ -42,7 +43,7 @@ def parse(argv: list[str], own: Sequence[str]) -> list[str]:
     config = configs.complete(config)
     try:
         config_flags.DEFINE_config_dict("config", config, _HELP, sys_argv=rest)
-        return FLAGS(rest)
+        return parsed(FLAGS, rest)
     except (AttributeError, KeyError, IndexError, TypeError) as error:
         given_keys = [arg[2:].split("=")[0] for arg in rest if arg.startswith("--config.")]
         existing = [f"config.{key}" for key in configs.flat(config.to_dict())]

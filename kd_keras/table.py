@@ -14,7 +14,7 @@ import pathlib
 
 from absl import app, flags
 
-from kd_keras.command_line import complaining
+from kd_keras.command_line import complaining, parsed
 from kd_keras.errors import InputError
 
 FLAGS = flags.FLAGS
@@ -70,7 +70,7 @@ def run() -> None:
 def _parse_flags(argv: list[str]) -> list[str]:
     for name in ("table", "workdir", "rows", "seeds", "output", "run", "latency"):
         FLAGS.register_key_flag_for_module(argv[0], FLAGS[name])  # --help shows these
-    return FLAGS(argv)
+    return parsed(FLAGS, argv)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ ALLOWED = {
         *("teachers", "compression", "tflite_export"),
     },
     "command_line": {"foundation"},
-    "config_flag": {"foundation", "pipeline"},
+    "config_flag": {"foundation", "pipeline", "command_line"},
     "config_data": {"foundation", "pipeline", "config_flag", "tflite_export"},
     "train": {"foundation", "pipeline", "command_line", "config_flag"},
     "search": {"foundation", "pipeline", "command_line", "config_flag"},

@@ -7,6 +7,7 @@ import pytest
 from absl import flags
 
 from kd_keras import config_flag
+from kd_keras.command_line import parsed
 from kd_keras.errors import InputError
 
 QUICKSTART = pathlib.Path(__file__).resolve().parents[1] / "configs" / "quickstart.py"
@@ -16,7 +17,7 @@ QUICKSTART = pathlib.Path(__file__).resolve().parents[1] / "configs" / "quicksta
 def parse(monkeypatch: pytest.MonkeyPatch):
     """Parse a command line with flags of its own, and give the config."""
 
-    def parsed(*arguments: str) -> object:
+    def parse(*arguments: str) -> object:
         values = flags.FlagValues()
         monkeypatch.setattr(config_flag, "FLAGS", values)
         define = config_flag.config_flags.DEFINE_config_dict
@@ -28,7 +29,7 @@ def parse(monkeypatch: pytest.MonkeyPatch):
         config_flag.parse([sys.argv[0], f"--config={QUICKSTART}", *arguments], own=())
         return values.config
 
-    return parsed
+    return parse
 
 
 def test_a_key_that_is_there(parse) -> None:
@@ -69,3 +70,10 @@ def test_keys_that_no_config_has(parse, argument: str, words: tuple) -> None:
         parse(argument, "--config.distillation.methods.soft_targets.weight=1.0")
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_switch_takes_no_value() -> None:
+    values = flags.FlagValues()
+    flags.DEFINE_bool("run", True, "", flag_values=values)
+    with pytest.raises(flags.Error, match="--norun=false does not take an argument"):
+        parsed(values, ["command", "--norun=false"])

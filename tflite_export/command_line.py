@@ -18,8 +18,15 @@ def run(command: str, main: Callable[[list[str]], Any], parse: Callable[[list[st
         parse: defines and parses the flags. They are defined when the command runs, for a library
             that is imported beside another main must not claim their names.
     """
+
+    def parsed(argv: list[str]) -> Any:
+        try:
+            return parse(argv)
+        except ValueError as error:  # absl's of `--noflag=value`, which is no flags.Error
+            raise ExportError(str(error)) from error
+
     try:
-        app.run(main, flags_parser=parse)
+        app.run(main, flags_parser=parsed)
     except (ExportError, flags.Error) as error:
         _fail(command, " ".join(str(error).split()))
     except KeyboardInterrupt:

@@ -152,6 +152,7 @@ def test_command_loads_keras_models(files):
         pytest.param({"images": "c.py"}, "has the labels, too", marks=pytest.mark.slow),
         pytest.param({"output": "x.npy"}, "exists", marks=pytest.mark.slow),
         pytest.param({"speed": "9"}, "speed", marks=pytest.mark.slow),
+        ({"nolayers": "9"}, "9 does not take an argument"),
     ],
 )
 def test_bad_input_is_one_line(changed, reason, files):
