@@ -1,6 +1,7 @@
 """The plots of a table of runs, as SVG files."""
 
 import io
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from kd_keras.pipeline import numerals
@@ -17,6 +19,7 @@ from kd_keras.pipeline.tables import Results, Table
 
 _GROUPS = ("blue", "green", "purple", "red", "sky")
 _PANELS = 4  # side by side
+_COVERED = 6  # pixels between two marks that share one number
 
 
 def spread_of(values: Sequence[float], kind: str) -> float:
@@ -141,12 +144,21 @@ def _baseline(table: Table, name: str, names: list[str]) -> str | None:
 def _labels(axes: Axes, places: list[tuple[float, float, str, str]]) -> None:
     """Numbers the marks, the most accurate first, and lists the numbers' labels to the right."""
     step = 1 / max(8, len(places))
+    options: dict[str, Any] = {"fontsize": 9, "va": "center"}
+    shared: list[Annotation] = []  # one number a mark, or several where marks cover each other
     for rank, (accuracy, size, label, colour) in enumerate(sorted(places, reverse=True), start=1):
-        options: dict[str, Any] = {"color": colour, "fontsize": 9, "va": "center"}
-        axes.annotate(str(rank), (size, accuracy), (7, 0), textcoords="offset points", **options)
+        here = axes.transData.transform((size, accuracy))
+        near = [a for a in shared if math.dist(here, axes.transData.transform(a.xy)) < _COVERED]
+        if near:
+            near[0].set_text(f"{near[0].get_text()}, {rank}")
+        else:
+            offset: dict[str, Any] = {"xytext": (7, 0), "textcoords": "offset points"}
+            place = axes.annotate(str(rank), (size, accuracy), color=colour, **offset, **options)
+            shared.append(place)
         height = 1 - (rank - 0.5) * step
-        axes.text(1.09, height, str(rank), transform=axes.transAxes, ha="right", **options)
-        axes.text(1.11, height, label, transform=axes.transAxes, **options)
+        entry: dict[str, Any] = {"color": colour, "transform": axes.transAxes, **options}
+        axes.text(1.09, height, str(rank), ha="right", **entry)
+        axes.text(1.11, height, label, **entry)
 
 
 def _svg(figure: Figure) -> bytes:
