@@ -43,7 +43,7 @@ def _game(**arguments: object) -> dict:
 #: Of each run: its label, the source's error in %, and what is distilled.
 _RUNS: dict[str, tuple[str, str, dict]] = {
     "alone": ("student alone", "8.77", {}),
-    "alone_short": ("student alone, a quarter of the epochs", "", {}),
+    "alone_short": ("alone, a quarter of the epochs", "", {}),
     "soft_targets": (
         "soft targets",
         "",
@@ -57,7 +57,7 @@ _RUNS: dict[str, tuple[str, str, dict]] = {
     "l1_regularizer": ("D with features, L1 on D", "8.91", _game(regularizer="l1")),
     "l2_regularizer": ("D with features, L2 on D", "8.75", _game(regularizer="l2")),
     "features_dropout": (
-        "D with features + dropout, adversarial samples",
+        "features + dropout, adversarial",
         "8.61",
         _game(regularizer="adversarial", dropout=0.5),
     ),

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from kd_keras.pipeline import numerals
 from kd_keras.pipeline.plots import short
@@ -103,8 +103,11 @@ def curves(table: Table, results: Results) -> bytes:
     means = {name: _mean_curve(by_seed.values()) for name, by_seed in done.items()}
     means = {name: curve for name, curve in means.items() if curve}
     lines = -(-len(means) // _PANELS)
+    grouped = any(table.rows[name]["group"] for name in means)
+    every = [error for curve in means.values() for error in curve]
+    lowest, highest = min(every, default=0.0), max(every, default=0.0)
     with drawing():
-        figure = new_figure(680, 130 * lines + 20)
+        figure = new_figure(680, (145 if grouped else 130) * lines + 20)
         panels = list(figure.subplots(lines, _PANELS, sharey=True, squeeze=False).flat)
         for axes in panels:
             axes.set_visible(False)
@@ -115,10 +118,13 @@ def curves(table: Table, results: Results) -> bytes:
                 axes.plot(range(1, len(means[base]) + 1), means[base], color=HEX["muted"], lw=0.8)
             axes.plot(range(1, len(curve) + 1), curve, color=HEX["blue"])
             row = table.rows[name]
-            title = f"{row['group']}: {row['label']}" if row["group"] else row["label"]
-            axes.set_title(short(title, 30), fontsize=8, loc="left")
+            title = [short(words, 30) for words in (row["group"], row["label"]) if words]
+            axes.set_title("\n".join(title), fontsize=8, loc="left")
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            narrow = highest < 5 * lowest  # where a decade has one or two of the usual ticks
+            axes.yaxis.set_major_locator(
+                MaxNLocator(4) if narrow else LogLocator(subs=(1.0, 2.0, 5.0))
+            )
             axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
             axes.yaxis.set_minor_formatter(NullFormatter())
             quiet(axes)
