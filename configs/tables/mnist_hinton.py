@@ -8,7 +8,9 @@
                 (98.6 % of them right)
 
 The teacher drops hidden units only: with a fifth of the pixels dropped as well it was worse after
-20 epochs (1.18 for 1.04 % on validation images, one seed).
+20 epochs (1.18 for 1.04 % on validation images, one seed). It needs long: after 100 epochs in
+batches of 128 it had 0.88 %, after 240 in batches of 512 0.76 %. Students of these two teachers had
+1.28 (40 epochs) and 1.02 % (80; at half the learning rate 1.08).
 
 As in the paper the student never sees a shifted image: what it knows of them comes from the
 teacher. Two more rows, ours, show it shifted images as well.
@@ -19,7 +21,7 @@ and do not say which offset is best on the test set. The transfer set could not 
 no 3s. The paper does not tell the weights of its two losses; ours are 0.9 for soft targets (with
 their factor T^2) and 0.1 for labels. Files are int8, quantized after training.
 
-Time on one core, a seed: half an hour (the teacher's 100 epochs 6 s each; six students of 40).
+Time on one core, a seed: 45 minutes (the teacher's 240 epochs 6 s each; six students of 80).
 Needs MNIST (`TFDS_DATA_DIR`). `mnist_hinton.py:smoke` has the same
 rows at a size of minutes. Command:
 
@@ -28,7 +30,11 @@ rows at a size of minutes. Command:
 
 from ml_collections import ConfigDict
 
-_SMOKE = {"data": {"limit": 600}, "teacher": {"epochs": 2}, "student": {"epochs": 2}}
+_SMOKE = {
+    "data": {"limit": 600, "batch_size": 128},
+    "teacher": {"epochs": 2},
+    "student": {"epochs": 2},
+}
 _AS_IT_IS = {"augmented": False}
 _NO_THREES = {"augmented": False, "without_classes": (3,)}
 #: Of each run: its label, the source's error in %, the transfer set, whether a teacher teaches.
@@ -66,7 +72,7 @@ def get_config(run: str = "soft_targets") -> ConfigDict:
     config.data = ConfigDict(
         {
             "name": "mnist",
-            "batch_size": 128,
+            "batch_size": 512,
             "validation": 1 / 12,
             "mean": (0.1307,),
             "std": (0.3081,),
@@ -77,13 +83,19 @@ def get_config(run: str = "soft_targets") -> ConfigDict:
         {
             "model": "mlp-1200-1200",
             "options": {"dropout": 0.5, "max_norm": 3.0},
-            "epochs": 100,  # so strongly regularized, it learns slowly
+            "epochs": 240,  # so strongly regularized, it learns slowly
+            "optimizer": {"learning_rate": 2e-3},
             # Shifted images are new in every epoch, so no cache can hold them.
             "cache": {"views": 1 if transfer_set else 0},
         }
     )
     config.student = ConfigDict(
-        {"model": "mlp-800-800", "epochs": 40, "transfer_set": transfer_set}
+        {
+            "model": "mlp-800-800",
+            "epochs": 80,
+            "optimizer": {"learning_rate": 4e-3},
+            "transfer_set": transfer_set,
+        }
     )
     soft_targets = {"soft_targets": {"temperature": 20.0, "weight": 0.9}}
     config.distillation = ConfigDict({"methods": soft_targets if taught else {}})
