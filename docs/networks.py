@@ -10,7 +10,6 @@ import importlib
 import inspect
 import pathlib
 import pkgutil
-import re
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -18,7 +17,6 @@ import tensorflow as tf
 import tflite_export
 from kd_keras import models
 from kd_keras.compression import quantizable, toolkit
-from kd_keras.errors import InputError
 from kd_keras.models.family import Family
 
 TABLE = pathlib.Path(__file__).with_suffix(".md")
@@ -84,12 +82,10 @@ def describe(name: str, input_shape: tuple[int, int, int]) -> Row:
 
 def _quantizable(model: tf.keras.Model) -> str:
     scheme = toolkit.tfmot().quantization.keras.default_8bit.Default8BitQuantizeScheme()
-    try:
-        fused = quantizable.fused_copy(model)
-        quantizable.require_quantizable(fused, (scheme.get_quantize_registry(),))
-    except InputError as error:
-        first = re.search(r"because of (\S+ \(.*?\))[,;]", str(error))
-        return f"no: {first.group(1) if first else error}"
+    registry = scheme.get_quantize_registry()
+    left = quantizable.left_in_float(quantizable.fused_copy(model), (registry,))
+    for layer, reason in left.items():
+        return f"no: {layer} ({reason})"
     return "yes"
 
 

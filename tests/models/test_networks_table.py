@@ -4,6 +4,7 @@ import importlib
 import pathlib
 import pkgutil
 import re
+import runpy
 
 import pytest
 
@@ -49,3 +50,10 @@ def test_the_table_lists_no_network_that_is_gone():
 def test_the_table_counts_the_small_networks(name, input_shape, parameters):
     model = models.build(name, classes=10, input_shape=input_shape)
     assert model.count_params() == parameters, "run docs/networks.py"
+
+
+def test_a_row_is_what_the_code_makes_of_its_network():
+    pytest.importorskip("tensorflow_model_optimization")
+    describe = runpy.run_path(str(DOCS / "networks.py"))["describe"]
+    row = " | ".join(describe("lenet4", (28, 28, 1)).cells())
+    assert f"| {row} |\n" in (DOCS / "networks.md").read_text(encoding="utf-8")
