@@ -37,7 +37,7 @@ class Operator:
         constants: names of its inputs that are float numbers stored in the file.
         last: it makes an output of the graph.
         weights: number format of its kernel in the file, None without one.
-        weight_scales: how many scales the kernel has: one, or one for each output channel.
+        weight_scales: of its kernel: one, or one for each output channel; none in float.
         dequantized: its kernel is made float before it is used.
         reads: the indices of its inputs among the tensors of its graph.
         makes: likewise of its outputs.
@@ -50,7 +50,7 @@ class Operator:
     constants: tuple[str, ...]
     last: bool
     weights: str | None
-    weight_scales: int
+    weight_scales: tuple[float, ...]
     dequantized: bool
     reads: tuple[int, ...]
     makes: tuple[int, ...]
@@ -185,7 +185,7 @@ def _operator(
         constants=_constants(model, graph, operator),
         last=bool(set(outputs) & {int(index) for index in graph.outputs}),
         weights=None if kernel is None else _TYPES[kernel.type],
-        weight_scales=0 if scales is None else len(scales),
+        weight_scales=() if scales is None else tuple(map(float, scales)),
         dequantized=dequantized,
         reads=() if operator.inputs is None else tuple(int(index) for index in operator.inputs),
         makes=tuple(outputs),

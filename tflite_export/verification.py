@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from tflite_export.comparison import Verification, compare
 from tflite_export.diagnosis import likely_cause
 from tflite_export.errors import ExportError
 from tflite_export.interpreters import Interpreters
+from tflite_export.loud_filter import loud_filter
 
 Reference = np.ndarray | Callable[[np.ndarray], np.ndarray]
 
@@ -88,7 +90,7 @@ def examine(
             labels,
             (model.input, model.output),
         )
-    return replace(result, likely_cause=cause)
+    return replace(result, likely_cause=cause or loud_filter(Path(path).read_bytes()))
 
 
 def complaint(path: str | os.PathLike[str], result: Verification, floor: float) -> str:

@@ -98,6 +98,25 @@ def test_normalisation_applied_twice(colours, tmp_path, one_line):
     assert "applied twice: the file takes pixels 0..1" in message
 
 
+def test_a_filter_that_magnifies_rounding(tmp_path, one_line):
+    rng = np.random.default_rng(0)
+    images = rng.normal(0, 1, (300, 6, 6, 4)).astype("float32")
+    images[..., 3] = 0.3  # a constant, which the last filter cancels to the last bit
+    image = tf.keras.Input((6, 6, 4), name="image")
+    x = layers.Conv2D(4, 1, name="conv")(image)
+    x = layers.GlobalAveragePooling2D(name="features")(x)
+    model = tf.keras.Model(image, layers.Dense(3, name="logits")(x))
+    kernel, bias = np.eye(4, dtype="float32"), np.zeros(4, "float32")
+    kernel[3, 3], bias[3] = 3000.0, -np.float32(3000) * np.float32(0.3)
+    model.get_layer("conv").set_weights([kernel[None, None], bias])
+    head = np.vstack([4 * np.eye(3), [9.0, 0, 0]]).astype("float32")
+    model.get_layer("logits").set_weights([head, np.zeros(3, "float32")])
+    labels = model.predict(images, verbose=0).argmax(1)
+    path = tflite_export.convert(model, tmp_path / "x.tflite", "int8", representative=images)
+    message = refused(path, model, images, labels, one_line)
+    assert "filter 3 of layer 'conv' has weights 3,000 times as large" in message
+
+
 def test_images_that_even_the_reference_does_not_take(colours, tmp_path):
     images, labels = colours
     model = colour_net([normalising()])
