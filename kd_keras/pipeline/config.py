@@ -22,6 +22,7 @@ FREE_FORM = (
     "search",
 )
 
+_ABSENT = "no such key"  # a value that no key has: one may well be None
 _ADAM = {"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 0.0}
 _OPTIMIZER = {**_ADAM, "momentum": 0.9, "weight_decay": 0.0}
 #: The techniques that `compression` may list, with their keys' defaults. Pruning recovers last,
@@ -193,21 +194,22 @@ def differences(old: dict, new: dict) -> list[str]:
     """The dotted keys in which two configs differ, sorted.
 
     A key that one of them does not have stands at its default there, so that what was made before
-    a key existed still counts. That is not so for the entries of a list, which may be fewer.
+    a key existed still counts. That is not so for the entries of a list, which may be fewer, nor
+    for a key of a free-form section, whose absence is not the same as None.
     """
     default = _default_values()
     old, new = flat(old), flat(new)
     return sorted(
         k
         for k in old.keys() | new.keys()
-        if old.get(k, default.get(k)) != new.get(k, default.get(k))
+        if old.get(k, default.get(k, _ABSENT)) != new.get(k, default.get(k, _ABSENT))
     )
 
 
 def changed(config: dict) -> dict[str, Any]:
     """The dotted keys that do not stand at their defaults; `differences` compares such, too."""
     default = _default_values()
-    return {k: v for k, v in flat(config).items() if v != default.get(k)}
+    return {k: v for k, v in flat(config).items() if v != default.get(k, _ABSENT)}
 
 
 def _default_values() -> dict[str, Any]:

@@ -68,6 +68,16 @@ def test_a_run_from_before_a_key_existed_still_counts() -> None:
     assert configs.differences(pruned, both) == ["compression[1].technique"]
 
 
+def test_none_in_a_free_form_section_is_not_a_missing_key() -> None:
+    plain = {"distillation": {"adversarial": {}}}
+    unregularized = {"distillation": {"adversarial": {"regularizer": None}}}
+    key = "distillation.adversarial.regularizer"
+    assert configs.differences(plain, unregularized) == [key]
+    assert configs.differences(unregularized, plain) == [key]
+    assert configs.differences(unregularized, unregularized) == []
+    assert configs.changed(unregularized) == {key: None}
+
+
 @pytest.mark.parametrize(
     ("section", "words"),
     [
