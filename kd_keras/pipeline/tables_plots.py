@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
@@ -19,6 +20,7 @@ from kd_keras.pipeline.tables import Results, Table
 
 _GROUPS = ("blue", "green", "purple", "red", "sky")
 _PANELS = 4  # side by side
+_WIDE = 5.0  # from here on errors, largest to smallest, stand on a logarithmic axis
 _COVERED = 6  # pixels between two marks that share one number
 
 
@@ -87,6 +89,10 @@ def errors(table: Table, results: Results) -> bytes:
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.4, -0.6)
         percent_axis(axes.xaxis)
+        low, high = axes.dataLim.intervalx
+        if low > 0 and high > _WIDE * low:
+            axes.set_xscale("log")
+            _log_percent(axes.xaxis)
         axes.set_xlabel("test error")
         quiet(axes)
         if len(groups) > 1:
@@ -121,15 +127,18 @@ def curves(table: Table, results: Results) -> bytes:
             title = [short(words, 30) for words in (row["group"], row["label"]) if words]
             axes.set_title("\n".join(title), fontsize=8, loc="left")
             axes.set_yscale("log")
-            narrow = highest < 5 * lowest  # where a decade has one or two of the usual ticks
-            axes.yaxis.set_major_locator(
-                MaxNLocator(4) if narrow else LogLocator(subs=(1.0, 2.0, 5.0))
-            )
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            _log_percent(axes.yaxis)
+            if highest < _WIDE * lowest:  # where a decade has one or two of the usual ticks
+                axes.yaxis.set_major_locator(MaxNLocator(4))
             quiet(axes)
         figure.tight_layout()
         return _svg(figure)
+
+
+def _log_percent(axis: Axis) -> None:
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _done(results: Results) -> Results:
