@@ -1,5 +1,6 @@
 """The distribution strategies of a config, by name."""
 
+import functools
 import json
 import os
 from typing import Any
@@ -25,7 +26,7 @@ def make(name: str) -> Any:
         raise InputError(f"strategy {name!r} does not exist; there are: {', '.join(NAMES)}")
     if name == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+        return _mirrored(tuple(device.name for device in devices))
     if name == "multi_worker":
         return _multi_worker()
     if name == "tpu":
@@ -37,6 +38,12 @@ def is_chief() -> bool:
     """Whether this process writes the artefacts: worker 0 of `TF_CONFIG`, or the only one."""
     task = json.loads(os.environ.get("TF_CONFIG") or "{}").get("task", {})
     return task.get("type", "worker") in ("worker", "chief") and task.get("index", 0) == 0
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    """One strategy a process: a second one on the same devices would use the first's keys."""
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def _multi_worker() -> Any:

@@ -25,6 +25,8 @@ def test_names_are_checked() -> None:
 
 def test_mirrored_takes_all_devices() -> None:
     assert strategies.make("mirrored").num_replicas_in_sync == 2
+    # A second one would use the collective keys of the first: two runs of one process share it.
+    assert strategies.make("mirrored") is strategies.make("mirrored")
     assert strategies.make("default").num_replicas_in_sync == 1
 
 
