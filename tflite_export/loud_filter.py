@@ -30,7 +30,6 @@ def loud_filter(content: bytes) -> str | None:
     times, filter_number, layer = max(found)
     return (
         f"filter {filter_number} of layer {layer!r} has weights {times:,.0f} times as large as the "
-        "layer's median filter and magnifies rounding: its output hardly varied in training, so "
-        "BatchNorm divides by next to nothing; remove the filter, train it on, or keep the layer "
-        "in float"
+        "layer's median filter and magnifies rounding, as where BatchNorm divides by next to "
+        "nothing: remove the filter, train it on, or keep the layer in float"
     )

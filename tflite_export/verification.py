@@ -90,7 +90,9 @@ def examine(
             labels,
             (model.input, model.output),
         )
-    return replace(result, likely_cause=cause or loud_filter(Path(path).read_bytes()))
+    if cause is None and result.agreement < wanted:
+        cause = loud_filter(Path(path).read_bytes())
+    return replace(result, likely_cause=cause)
 
 
 def complaint(path: str | os.PathLike[str], result: Verification, floor: float) -> str:
