@@ -7,7 +7,6 @@ import re
 import runpy
 
 import pytest
-import tensorflow as tf
 
 from kd_keras import models
 
@@ -53,9 +52,8 @@ def test_the_table_counts_the_small_networks(name, input_shape, parameters):
     assert model.count_params() == parameters, "run docs/networks.py"
 
 
+@pytest.mark.tf_keras
 def test_a_row_is_what_the_code_makes_of_its_network():
-    if tf.keras.__version__.startswith("3"):
-        pytest.skip("tensorflow-model-optimization needs tf_keras")
     describe = runpy.run_path(str(DOCS / "networks.py"))["describe"]
     row = " | ".join(describe("lenet4", (28, 28, 1)).cells())
     assert f"| {row} |\n" in (DOCS / "networks.md").read_text(encoding="utf-8")
