@@ -274,9 +274,7 @@ class _Training:
         """A later generation, under the one before."""
         _, steps = self.data.batches(self.seed)
         distiller = self.stage.make_distiller(self.build(number), teacher, steps)
-        distiller.compile(
-            self.stage.make_optimizer(), self.loss, metrics=self.metrics, **self.stage.compile
-        )
+        distiller.compile(loss=self.loss, metrics=self.metrics, **self.stage.compile_arguments())
         self._fit(distiller, number, folder)
         return distiller.student
 

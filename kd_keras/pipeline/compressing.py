@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import Any
 
 import tensorflow as tf
-from ml_collections import ConfigDict
 
 import tflite_export
 from kd_keras import compression
@@ -159,9 +158,9 @@ def _step(job: Job, number: int, entry: Mapping[str, Any]) -> Step:
     stage = None
     if entry["epochs"]:
         own = {k: v for k, v in entry.items() if k in STEP_TERMS}
-        stage = distillation.last_stage(job, name, own)
-        stage = dataclasses.replace(stage, epochs=entry["epochs"], trainable=None, name=name)
-        stage = distillation.with_optimizer(job, stage, ConfigDict(entry["optimizer"]))
+        stage = distillation.last_stage(
+            job, name, own, epochs=entry["epochs"], optimizer=entry["optimizer"]
+        )
     elif technique == "pruning":
         raise InputError(
             f"{where}: epochs 0 is not possible, since training prunes; give at least 1"

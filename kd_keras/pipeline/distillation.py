@@ -4,9 +4,9 @@ import dataclasses
 import functools
 import inspect
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import tensorflow as tf
 from ml_collections import ConfigDict
 
 from kd_keras import methods
@@ -30,6 +30,11 @@ def stages(job: Job) -> list[Stage]:
     Raises:
         InputError: For an unknown key, method or optimizer, listing those that exist.
     """
+    return _stages(job, {})
+
+
+def _stages(job: Job, changes: dict[str, Any]) -> list[Stage]:
+    """The stages, with what is changed in the settings of each."""
     settings = job.config.distillation
     common = {**settings.to_dict(), "epochs": job.config.student.epochs}
     own, born_again = common.pop("stages"), common.pop("born_again")
@@ -45,26 +50,32 @@ def stages(job: Job) -> list[Stage]:
             "own, or leave the stages out"
         )
     if own:
-        return [_stage(job, name, own[name]) for name in sorted(own, key=_in_order)]
-    stage = _stage(job, "", common)
+        names = sorted(own, key=_in_order)
+        return [_stage(job, name, {**own[name], **changes}) for name in names]
+    stage = _stage(job, "", {**common, **changes})
     return [generations.configured(born_again, stage) if born_again else stage]
 
 
-def last_stage(job: Job, name: str, own: dict[str, Any]) -> Stage:
-    """The stage that goes on with the student: the config's last, or one with terms of its own.
+def last_stage(
+    job: Job, name: str, own: dict[str, Any], *, epochs: int, optimizer: Mapping[str, Any]
+) -> Stage:
+    """The stage that goes on with the whole student: the config's last, or one with its own terms.
 
     Args:
         job: The run.
-        name: Of a stage with terms of its own.
+        name: Of the stage.
         own: `methods`, `label_weight`, `adversarial` or `conditional`, as a stage has them. One
             that has no term but the labels weighs them by 1.
+        epochs: Of the stage.
+        optimizer: Its settings, as `config.student.optimizer` has them.
     """
+    training = {"epochs": epochs, "optimizer": optimizer, "trainable": None}
     if not own:
-        stage = stages(job)[-1]
-        return dataclasses.replace(stage, label_weight=1.0) if labels_only(job) else stage
+        weight = {"label_weight": 1.0} if labels_only(job) else {}
+        return dataclasses.replace(_stages(job, {**training, **weight})[-1], name=name)
     if not any(own.get(key) for key in ("methods", *_GAMES)) and "label_weight" not in own:
         own = {**own, "label_weight": 1.0}
-    return _stage(job, name, own)
+    return _stage(job, name, {**own, **training})
 
 
 def labels_only(job: Job) -> bool:
@@ -86,7 +97,8 @@ def _stage(job: Job, name: str, settings: dict[str, Any]) -> Stage:
             f"{', '.join(_STAGE_KEYS)}"
         )
     epochs = settings.get("epochs") or job.config.student.epochs
-    distiller, compile_arguments = _distiller(job, settings)
+    optimizer = _optimizer(job, name, settings)
+    distiller, d_rate = _distiller(job, settings)
     terms = methods.build(settings.get("methods", {}))
     # Asking for the teacher's accuracy would have it computed to its top.
     reads_logits = not terms or any(term.reads_logits for term in terms)
@@ -96,20 +108,22 @@ def _stage(job: Job, name: str, settings: dict[str, Any]) -> Stage:
         label_weight=settings.get("label_weight", job.config.distillation.label_weight),
         trainable=settings.get("trainable") or None,
         distiller=distiller,
-        compile={"teacher_accuracy": reads_logits, **compile_arguments},
+        compile={"teacher_accuracy": reads_logits},
         name=name,
     )
-    return with_optimizer(job, stage, _optimizer(job, name, settings))
+    d_updates, updates = stage.updates_per_batch
+    stage = dataclasses.replace(stage, optimizer=_laid_over(job, optimizer, epochs * updates))
+    if d_rate is None:
+        return stage
+    # With the student's schedule: against a student that slows down, a D that does not wins.
+    discriminators = {**optimizer, "name": "adam", "learning_rate": d_rate, "weight_decay": 0.0}
+    make = _laid_over(job, ConfigDict(discriminators), epochs * d_updates)
+    return dataclasses.replace(stage, compile={**stage.compile, "discriminator_optimizer": make})
 
 
-def with_optimizer(job: Job, stage: Stage, settings: ConfigDict) -> Stage:
-    """The stage with an optimizer whose schedule is laid over its updates."""
-    length = stage.epochs * stage.updates_per_batch
-
-    def make() -> Any:
-        return optimizers.make(settings, epochs=length, steps_per_epoch=job.steps_per_epoch)
-
-    return dataclasses.replace(stage, optimizer=make)
+def _laid_over(job: Job, settings: ConfigDict, epochs: int) -> Callable[[], Any]:
+    """A function that makes an optimizer whose schedule lasts for the epochs."""
+    return lambda: optimizers.make(settings, epochs=epochs, steps_per_epoch=job.steps_per_epoch)
 
 
 def _optimizer(job: Job, name: str, settings: dict[str, Any]) -> ConfigDict:
@@ -124,8 +138,8 @@ def _optimizer(job: Job, name: str, settings: dict[str, Any]) -> ConfigDict:
     return ConfigDict({**common, **own})
 
 
-def _distiller(job: Job, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The class of the distiller with its arguments, and the arguments of its `compile`."""
+def _distiller(job: Job, settings: dict[str, Any]) -> tuple[Any, float | None]:
+    """The class of the distiller with its arguments, and its discriminator's learning rate."""
     asked = [key for key in _GAMES if settings.get(key)]
     if len(asked) > 1:
         raise InputError(
@@ -133,7 +147,7 @@ def _distiller(job: Job, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]
             "leave one out, or give each a stage of its own"
         )
     if not asked:
-        return Distiller, {}
+        return Distiller, None
     [key] = asked
     arguments = dict(settings[key])
     rate = arguments.pop("discriminator_learning_rate", 1e-3)
@@ -144,10 +158,7 @@ def _distiller(job: Job, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]
             f"config.distillation.{key} has no key {unknown[0]!r}; it has: "
             f"{', '.join([*allowed, 'discriminator_learning_rate'])}"
         )
-    make = functools.partial(_GAMES[key], seed=job.config.seed, **arguments)
-    # A recipe, for each `compile` needs an optimizer of its own.
-    optimizer = tf.keras.optimizers.serialize(tf.keras.optimizers.Adam(rate))
-    return make, {"discriminator_optimizer": optimizer}
+    return functools.partial(_GAMES[key], seed=job.config.seed, **arguments), rate
 
 
 def _arguments(distiller: Any) -> list[str]:

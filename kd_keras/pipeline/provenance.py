@@ -47,19 +47,17 @@ def adopt(workdir: Workdir, made_of: Mapping[str, Any]) -> None:
 
 def of_stage(stage: Any) -> dict[str, Any]:
     """What a `Stage` says of a training, in values that JSON can hold or `adopt` can turn so."""
-    optimizer = tf.keras.optimizers.get(stage.make_optimizer())
-    distiller = stage.distiller
-    settings = optimizer.get_config()
-    settings.pop("name", None)  # Keras 3 counts it up: sgd, sgd_1, ...
+    arguments, distiller = stage.compile_arguments(), stage.distiller
+    optimizer = tf.keras.optimizers.get(arguments.pop("optimizer"))
     return {
         "epochs": stage.epochs,
         "distiller": getattr(distiller, "func", distiller).__name__,
         "distiller_arguments": dict(getattr(distiller, "keywords", {})),
-        "compile": dict(stage.compile),
+        "compile": arguments,
         "trainable": stage.trainable,
         "label_weight": schedules.config(schedules.get(stage.label_weight)),
         "methods": [{"method": _type(m), **m.get_config()} for m in stage.methods],
-        "optimizer": {"optimizer": _type(optimizer), **settings},
+        "optimizer": _plain(optimizer),
     }
 
 
@@ -94,7 +92,9 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "item"):
         return value.item()
     if hasattr(value, "get_config"):
-        return {"class": _type(value), **value.get_config()}
+        config = value.get_config()
+        config.pop("name", None)  # Keras 3 counts it up: sgd, sgd_1, ...
+        return {"class": _type(value), **config}
     return getattr(value, "__name__", _type(value))
 
 

@@ -41,7 +41,8 @@ class Stage:
         optimizer: Name of an optimizer, or a function without arguments that makes one.
         distiller: What is trained: `Distiller`, or one of its subclasses; `functools.partial` gives
             it arguments.
-        compile: More arguments of the distiller's `compile`.
+        compile: More arguments of the distiller's `compile`; a `discriminator_optimizer` may be,
+            like `optimizer`, a function that makes one.
         name: Of the stage, in folders and logs; by default "stage1", "stage2", ...
 
     Example:
@@ -82,7 +83,7 @@ class Stage:
         Raises:
             InputError: If the models do not fit the methods.
         """
-        steps = self.epochs * steps_per_epoch * self.updates_per_batch
+        steps = self.epochs * steps_per_epoch * self.updates_per_batch[1]
         methods = [method.scheduled_over(steps) for method in self.methods]
         weight = schedules.get(self.label_weight, name="label_weight")
         arguments = {
@@ -94,9 +95,9 @@ class Stage:
         return self.distiller(student, teacher, methods, weight, **arguments)
 
     @property
-    def updates_per_batch(self) -> int:
-        """How often a batch updates the student, as a distiller's `update_ratio` says."""
-        return getattr(self.distiller, "keywords", {}).get("update_ratio", (1, 1))[1]
+    def updates_per_batch(self) -> tuple[int, int]:
+        """How often a batch updates D and the student, as a distiller's `update_ratio` says."""
+        return getattr(self.distiller, "keywords", {}).get("update_ratio", (1, 1))
 
     @property
     def reads_layers_only(self) -> bool:
@@ -117,7 +118,18 @@ class Stage:
 
     def make_optimizer(self) -> Any:
         """A new optimizer."""
-        return self.optimizer() if callable(self.optimizer) else self.optimizer
+        return _made(self.optimizer)
+
+    def compile_arguments(self) -> dict[str, Any]:
+        """The arguments of the distiller's `compile`, with new optimizers."""
+        arguments = {"optimizer": self.make_optimizer(), **self.compile}
+        if "discriminator_optimizer" in arguments:
+            arguments["discriminator_optimizer"] = _made(arguments["discriminator_optimizer"])
+        return arguments
+
+
+def _made(optimizer: Any) -> Any:
+    return optimizer() if callable(optimizer) else optimizer
 
 
 def fit_stages(
@@ -170,7 +182,7 @@ def fit_stages(
         return distiller
 
     def fit(name: str, stage: Stage, distiller: Distiller) -> list[dict[str, float]]:
-        distiller.compile(stage.make_optimizer(), loss, metrics, **stage.compile)
+        distiller.compile(loss=loss, metrics=metrics, **stage.compile_arguments())
         taught = as_teacher(distiller.teacher, from_logits=distiller.teacher_from_logits)
         epoch_batches, _ = batches.of(x, y, batch_size=batch_size, seed=seed, teacher=taught)
         return fitting.fit(

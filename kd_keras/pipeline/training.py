@@ -204,9 +204,7 @@ def fit_distiller(
 ) -> list[dict[str, float]]:
     """Train a distiller as its stage says; what it did before is kept in the folder `name`."""
     distiller.compile(
-        *(stage.make_optimizer(), job.label_loss(job.taught_views)),
-        metrics=["accuracy"],
-        **stage.compile,
+        loss=job.label_loss(job.taught_views), metrics=["accuracy"], **stage.compile_arguments()
     )
     watchers = () if stage.reads_layers_only else job.watch(name)
     teacher = as_teacher(distiller.teacher)

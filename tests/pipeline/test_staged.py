@@ -240,11 +240,31 @@ def test_methods_are_told_of_the_teachers_logits_only_if_they_ask() -> None:
 def test_a_game_in_a_config_trains_its_discriminator_with_keras_own_adam() -> None:
     """From a plain dictionary tf_keras would make a legacy optimizer."""
     game = {"adversarial": {"discriminator_learning_rate": 0.25}}
-    config = configuration.complete(ConfigDict({"distillation": game}))
-    [stage] = distillation.stages(types.SimpleNamespace(config=config))
-    optimizer = tf.keras.optimizers.get(stage.compile["discriminator_optimizer"])
+    optimizer = arguments_in_a_config(game)["discriminator_optimizer"]
     assert isinstance(optimizer, tf.keras.optimizers.Adam)
     assert float(optimizer.learning_rate) == 0.25
+
+
+def test_a_discriminator_slows_down_with_its_student() -> None:
+    game = {"discriminator_learning_rate": 0.25, "update_ratio": (2, 1)}
+    arguments = arguments_in_a_config({"adversarial": game})
+    student, judge = (rates(arguments[name]) for name in ("optimizer", "discriminator_optimizer"))
+    for batch_number in range(0, 41, 8):  # 40 updates of the student, 80 of D
+        rate = float(student(batch_number))
+        np.testing.assert_allclose(rate, 0.25 + 0.25 * np.cos(np.pi * batch_number / 40), atol=1e-6)
+        np.testing.assert_allclose(float(judge(2 * batch_number)), rate / 2, atol=1e-6)
+
+
+def rates(optimizer: Any) -> Any:
+    return tf.keras.optimizers.schedules.deserialize(optimizer.get_config()["learning_rate"])
+
+
+def arguments_in_a_config(game: dict) -> dict[str, Any]:
+    """What `compile` is given for a game in a config, 4 epochs of 10 batches."""
+    student = {"epochs": 4, "optimizer": {"learning_rate": 0.5}}
+    config = configuration.complete(ConfigDict({"student": student, "distillation": game}))
+    [stage] = distillation.stages(types.SimpleNamespace(config=config, steps_per_epoch=10))
+    return stage.compile_arguments()
 
 
 @pytest.mark.any_keras
