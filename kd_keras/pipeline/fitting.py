@@ -84,6 +84,7 @@ class _Checkpoints(tf.keras.callbacks.Callback):
     def __init__(self, model: Any, workdir: Workdir, stage: str) -> None:
         super().__init__()
         self.history: list[dict[str, float]] = []
+        self._workdir = workdir
         self._epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
         # Keras 3 does not show a model's dictionaries to a checkpoint.
         projections = dict(getattr(model, "projections", {}))
@@ -123,6 +124,7 @@ class _Checkpoints(tf.keras.callbacks.Callback):
         except tf.errors.OpError as error:
             folder = self._manager.directory
             raise OSError(f"cannot write a checkpoint to {folder}: {error.message}") from error
+        self._workdir.keep_cost()
 
 
 class _Reseed(tf.keras.callbacks.Callback):

@@ -1,7 +1,6 @@
 """The stages of the main job, in order, and the loop that runs those that are not done."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -137,12 +136,10 @@ def _run_one(job: Job, stage: Stage, title: str) -> dict[str, Any]:
         say(f"{title}: done before, in {record['seconds']:.1f} s")
         return record
     say(title)
-    started, cpu_started = time.monotonic(), time.process_time()
     if stage.trains or job.workdir.chief:
         job.workdir.begin(stage.name, inputs)
         stage.make(job)
-    cost = {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - cpu_started}
-    record = job.workdir.finish(stage.name, inputs, **cost)
+    record = job.workdir.finish(stage.name, inputs)
     if stage.trains:
         fitting.forget(job.workdir, stage.name)
     return record

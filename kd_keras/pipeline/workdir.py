@@ -16,6 +16,7 @@ from kd_keras.errors import InputError
 from kd_keras.pipeline import config as configs
 
 _POLL_SECONDS = 0.2
+_NO_COST = {"seconds": 0.0, "cpu_seconds": 0.0}
 
 
 class Workdir:
@@ -44,6 +45,7 @@ class Workdir:
         self._lenders = [pathlib.Path(folder) for folder in reuse]
         self.chief = chief
         self._private = None if chief else tempfile.TemporaryDirectory(prefix="kd-worker-")
+        self._at_work: _AtWork | None = None
 
     def path(self, *parts: str) -> pathlib.Path:
         """Where an artefact is read from."""
@@ -122,22 +124,45 @@ class Workdir:
 
     def begin(self, stage: str, inputs: dict) -> None:
         """Clear what other inputs have left of a stage; the same inputs go on with the rest."""
-        path = self.path("stages", f"{stage}.begun.json")
         if not self.chief:
             return
-        if path.exists() and not configs.differences(read_json(path)["inputs"], inputs):
-            return
-        self._clear(stage)
-        write_json(path, {"inputs": inputs})
+        path = self.path("stages", f"{stage}.begun.json")
+        before = read_json(path) if path.exists() else None
+        if before is None or configs.differences(before["inputs"], inputs):
+            self._clear(stage)
+            before = {}
+        self._at_work = _AtWork(path, {**_NO_COST, **before, "inputs": inputs})
+        self.keep_cost()
 
-    def finish(self, stage: str, inputs: dict, **cost: float) -> dict:
+    def keep_cost(self) -> None:
+        """Keep the time that the stage has taken, for a process that goes on after a kill."""
+        if self._at_work is not None:
+            write_json(self._at_work.path, self._at_work.record())
+
+    def finish(self, stage: str, inputs: dict) -> dict:
         """Record that a stage is whole, and its cost; other workers wait here for the chief."""
-        if self.chief:
-            record = {"inputs": inputs, **cost}
-            write_json(self.path("stages", f"{stage}.json"), record)
+        if self._at_work is not None:
+            write_json(self.path("stages", f"{stage}.json"), self._at_work.record())
+            self._at_work = None
         while (found := self.done(stage, inputs)) is None:
             time.sleep(_POLL_SECONDS)
         return found
+
+
+class _AtWork:
+    """A stage that is being made, and what it has cost, earlier processes included."""
+
+    def __init__(self, path: pathlib.Path, before: dict) -> None:
+        self.path = path
+        self._before = before
+        self._started, self._cpu_started = time.monotonic(), time.process_time()
+
+    def record(self) -> dict:
+        return {
+            "inputs": self._before["inputs"],
+            "seconds": self._before["seconds"] + time.monotonic() - self._started,
+            "cpu_seconds": self._before["cpu_seconds"] + time.process_time() - self._cpu_started,
+        }
 
 
 def _record(root: pathlib.Path, stage: str, inputs: dict) -> dict | None:

@@ -153,10 +153,10 @@ def test_a_stage_is_taken_only_where_its_inputs_are_the_same(tmp_path: pathlib.P
     lender = Workdir(tmp_path / "lender")
     lender.begin("teacher", {"seed": 0})
     lender.scratch("teacher", "model").write_text("one")
-    lender.finish("teacher", {"seed": 0}, seconds=3.0)
+    lent = lender.finish("teacher", {"seed": 0})
     workdir = Workdir(tmp_path / "own", reuse=[tmp_path / "lender", tmp_path / "own"])
     assert workdir.done("teacher", {"seed": 1}) is None
-    assert workdir.done("teacher", {"seed": 0})["seconds"] == 3.0
+    assert workdir.done("teacher", {"seed": 0}) == lent
     assert workdir.path("teacher", "model").read_text() == "one"
     workdir.begin("teacher", {"seed": 1})
     assert not workdir.path("teacher").exists()
