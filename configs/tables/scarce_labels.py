@@ -51,6 +51,7 @@ def _methods(epochs: int) -> dict[str, tuple[str, dict]]:
         "optimizer": {"learning_rate": _FSP_RATE},
     }
     l2 = {"logits_l2": {"weight": 2.0}}  # which has a 1/2
+    game = {"dropout": 0.5, "discriminator_learning_rate": 1e-4}
     return {
         "alone": ("student alone", {}),
         "soft_targets": ("soft targets", {"methods": _SOFT}),
@@ -60,7 +61,7 @@ def _methods(epochs: int) -> dict[str, tuple[str, dict]]:
         "fsp": ("FSP, then labels", _two_stages(flow, {}, epochs)),
         "anc": (
             "adversarial (features)",
-            {"label_weight": 0.0, "methods": l2, "adversarial": {"dropout": 0.5}},
+            {"label_weight": 0.0, "methods": l2, "adversarial": game},
         ),
         "conditional": (
             "conditional adversarial",
