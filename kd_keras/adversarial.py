@@ -60,7 +60,8 @@ class AdversarialDistiller(GameDistiller):
     for the teacher's samples (`discriminator_real`) and the student's (`discriminator_fake`). At
     the end of a game without adversarial samples all three are 1/2; with them D's probabilities
     are 2/3, since it is told that half of the student's samples are real. `fit` warns after an
-    epoch in which D has won or lost; see `kd_keras.callbacks.DiscriminatorWatch`.
+    epoch in which D has won or lost; see `kd_keras.callbacks.DiscriminatorWatch`. Where the
+    student's learning rate decays, let D's decay with it, or D wins the last epochs.
 
     Where we differ from the paper: feature maps are averaged over their positions before a
     discriminator that reads vectors, and a student of another width than the teacher's is
