@@ -6,14 +6,14 @@ conditional adversarial networks (Xu, Hsu, Huang 2018) and their Table 2 of WRN-
 whose student alone (L_S) has 7.46 %. Configs of these pairs, for a GPU:
 `configs/cifar10_resnet164_to_resnet20.py`, `configs/cifar10_wrn40x10_to_wrn10x4.py`.
 
-All rows have 20 epochs, Adam and one learning rate, chosen on the validation images for soft targets
-(errors: 19.1 % at 4e-3, 16.1 at 1.5e-2, 15.3 at 4e-2; alone 17.3 and 15.6 at the first two); FitNets
-and FSP divide the epochs, a quarter for their first stage (FSP's at a lower rate: at that of the
-others it spoils the start that it is to give). The teacher's outputs are cached in 4 views of each image; these two rows, which read
-maps, run the teacher live. lambda is 1: at 0.02 D teaches more and the student is far worse on the
-validation images (34 % errors for 21 after half of the epochs). ResNet-8 has 78,714 parameters and no dropout: the noise falls on its
-last features. `KD_TEACHERS` is a folder with the teacher's weights, `cifar10_resnet56.npz`
-(6.61 %).
+All rows have 20 epochs, Adam and one learning rate, chosen on the validation images for soft
+targets (errors: 19.1 % at 4e-3, 16.1 at 1.5e-2, 15.3 at 4e-2; alone 17.3 and 15.6 at the first
+two); FitNets and FSP divide the epochs, a quarter for their first stage (FSP's at a lower rate: at
+that of the others it spoils the start that it is to give). The teacher's outputs are cached in 4
+views of each image; these two rows, which read maps, run the teacher live. lambda is 1: at 0.02 D
+teaches more and the student is far worse on the validation images (34 % errors for 21 after half of
+the epochs). ResNet-8 has 78,714 parameters and no dropout: the noise falls on its last features.
+`KD_TEACHERS` is a folder with the teacher's weights, `cifar10_resnet56.npz` (6.61 %).
 
 Trainings compute in bfloat16, where the CPU does. Time on one core that does, a seed: 2 hours (not
 measured; 14 trainings of 20 epochs of 20 s). The table `...:smoke` has the same rows at a size of
