@@ -19,8 +19,8 @@ second group has five rows of the small one.
 D learns at 1e-4 from features with adversarial samples, else at 1e-3, as the validation images and
 D's accuracy had it. At 1e-3 (and 3e-4) such a D is soon right on all features and teaches nothing,
 at 3e-5 it is fooled instead of matched. A D without adversarial samples wins at both rates, but at
-1e-4 later, and the student has 8.4 % validation errors for 7.9; with L2 on D it broke out in epoch 35 and
-ended at 26 %.
+1e-4 later, and the student has 8.4 % validation errors for 7.9; with L2 on D it broke out in epoch
+35 and ended at 26 %.
 
 There is no augmentation, under which so small a student fits neither labels nor teacher (chosen on
 the validation images). `KD_TEACHERS` is a folder with the teacher's weights,
