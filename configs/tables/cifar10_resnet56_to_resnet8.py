@@ -15,9 +15,10 @@ teaches more and the student is far worse on the validation images (34 % errors 
 the epochs). ResNet-8 has 78,714 parameters and no dropout: the noise falls on its last features.
 `KD_TEACHERS` is a folder with the teacher's weights, `cifar10_resnet56.npz` (6.61 %).
 
-Trainings compute in bfloat16, where the CPU does. Time on one core that does, a seed: 2 hours (not
-measured; 14 trainings of 20 epochs of 20 s). The table `...:smoke` has the same rows at a size of
-minutes. Command:
+Trainings compute in bfloat16, where the CPU does. Time on one core that does, a seed: about 2 hours
+(14 trainings of 20 epochs of 22 s; the teacher's outputs are computed twice, in 4 to 5 minutes, for
+rows with and without its features). The table `...:smoke` has the same rows at a size of minutes.
+Command:
 
     KD_TEACHERS=DIR kd-table --table=configs/tables/cifar10_resnet56_to_resnet8.py \
         --output=docs/results
