@@ -127,7 +127,8 @@ class Workdir:
         if not self.chief:
             return
         path = self.path("stages", f"{stage}.begun.json")
-        before = read_json(path) if path.exists() else None
+        # A folder that was deleted leaves nothing to go on with.
+        before = read_json(path) if path.exists() and self.path(stage).is_dir() else None
         if before is None or configs.differences(before["inputs"], inputs):
             self._clear(stage)
             before = {}

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from kd_keras.pipeline import fitting
-from kd_keras.pipeline.workdir import Workdir
+from kd_keras.pipeline.workdir import Workdir, read_json, write_json
 
 
 def killed_after(seconds: float, folder: pathlib.Path) -> None:
@@ -32,12 +32,21 @@ def test_a_stage_costs_what_all_its_processes_took(tmp_path: pathlib.Path) -> No
 
 
 @pytest.mark.any_keras
-def test_what_other_inputs_took_does_not_count(tmp_path: pathlib.Path) -> None:
-    killed_after(0.5, tmp_path)
+@pytest.mark.parametrize(
+    ("seed", "is_deleted", "counts"), [(0, False, True), (1, False, False), (0, True, False)]
+)
+def test_only_what_is_gone_on_with_counts(
+    tmp_path: pathlib.Path, seed: int, is_deleted: bool, counts: bool
+) -> None:
+    killed_after(0.0, tmp_path)
     workdir = Workdir(tmp_path)
-    workdir.begin("teacher", {"seed": 1})
-    workdir.scratch("teacher").mkdir()
-    assert workdir.finish("teacher", {"seed": 1})["seconds"] < 0.5
+    begun = workdir.path("stages", "teacher.begun.json")
+    write_json(begun, {**read_json(begun), "seconds": 1e6})
+    if is_deleted:
+        workdir.path("teacher").rmdir()
+    workdir.begin("teacher", {"seed": seed})
+    workdir.scratch("teacher").mkdir(exist_ok=True)
+    assert (workdir.finish("teacher", {"seed": seed})["seconds"] >= 1e6) == counts
 
 
 def test_a_training_keeps_its_cost_with_each_checkpoint(tmp_path: pathlib.Path) -> None:
